@@ -1,0 +1,51 @@
+"""Abrupt learning in transformers: from nothing to the paper's figures and claims.
+
+    snakemake --cores 8                         everything, at the cpu scale
+    snakemake --cores 8 --config scale=smoke    the same in minutes, small
+    snakemake --cores 8 figures                 the figures alone
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    scale=config["scale"],
+    seed="|".join(map(str, config["seeds"])),
+    step=r"\d+",
+    component="|".join(config["components"]["names"]),
+    analysis="|".join(MODEL_ANALYSES),
+
+
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/components.smk"
+include: "workflow/rules/attention.smk"
+include: "workflow/rules/analyses.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/review.smk"
+
+
+onstart:
+    write_config()
+
+
+onsuccess:
+    remove_finished_states()
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        rules.figures.input,
+        rules.claims.output,

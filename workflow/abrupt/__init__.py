@@ -1,0 +1,1 @@
+"""Abrupt learning in transformers on matrix completion: the library behind the workflow's scripts."""

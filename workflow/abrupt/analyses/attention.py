@@ -1,0 +1,130 @@
+"""Attention maps and what heads attend to (paper, Figures 4, 5, 22 and 23)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from abrupt.bert import Bert
+from abrupt.task import Batch, Task, sample_batch, tokenise
+
+CHUNK_SIZE = 32
+QUERY_GROUPS = ("all", "observed", "masked")
+KEY_GROUPS = ("same_row", "same_column", "self", "observed", "masked")
+
+
+class Extraction(NamedTuple):
+    """Arrays of one mask pattern; T = rows*columns positions, S single samples.
+
+    attention_mean (layers, heads, T, T): mean attention weights over the matrices, query then key.
+    head_share (layers, heads, 3, 5): mean share of a query's attention that goes to each of KEY_GROUPS,
+    over the queries in each of QUERY_GROUPS; same_row and same_column leave out the query itself.
+    uniform_share (3, 5): the same for a head that attends to every position alike.
+    sample_*: S single matrices, their masks, tokens, predictions (S, rows, columns) and attention.
+    """
+
+    attention_mean: np.ndarray
+    head_share: np.ndarray
+    uniform_share: np.ndarray
+    sample_matrix: np.ndarray
+    sample_observed: np.ndarray
+    sample_tokens: np.ndarray
+    sample_prediction: np.ndarray
+    sample_attention: np.ndarray
+
+
+DIMENSIONS = {
+    "attention_mean": ("layer", "head", "query", "key"),
+    "head_share": ("layer", "head", "query_group", "key_group"),
+    "uniform_share": ("query_group", "key_group"),
+    "sample_matrix": ("sample", "row", "column"),
+    "sample_observed": ("sample", "row", "column"),
+    "sample_tokens": ("sample", "position"),
+    "sample_prediction": ("sample", "row", "column"),
+    "sample_attention": ("sample", "layer", "head", "query", "key"),
+}
+
+
+def mask_patterns(task: Task, num_matrices: int, seed: int) -> dict[str, Batch]:
+    """One batch for random masks and one for each structured mask, on the same matrices.
+
+    masked_rows (paper, Figure 5): the middle and the last row are masked but for one entry each, in
+    the second and the last but one column; at 7 x 7, counting from 0, rows 3 and 6 with (3,1) and
+    (6,5) observed. masked_columns is its transpose. All other entries are observed.
+    """
+    random = sample_batch(task, num_matrices, seed, "attention")
+    observed_rows = torch.ones(task.rows, task.columns, dtype=torch.bool)
+    observed_rows[[task.rows // 2, -1]] = False
+    observed_rows[[task.rows // 2, -1], [1, -2]] = True
+    observed_columns = torch.ones_like(observed_rows)
+    observed_columns[:, [task.columns // 2, -1]] = False
+    observed_columns[[1, -2], [task.columns // 2, -1]] = True
+    return {
+        "random": random,
+        "masked_rows": _with_mask(task, random.target, observed_rows),
+        "masked_columns": _with_mask(task, random.target, observed_columns),
+    }
+
+
+def _with_mask(task: Task, target: Tensor, observed: Tensor) -> Batch:
+    observed = observed.expand_as(target)
+    return Batch(tokenise(task, target, observed), target, observed)
+
+
+def key_groups(task: Task, observed: Tensor) -> Tensor:
+    """Which keys belong to which of KEY_GROUPS for each query: observed (B, T) -> bool (5, B, T, T)."""
+    batch_size, length = observed.shape
+    position = torch.arange(length, device=observed.device)
+    row, column = position // task.columns, position % task.columns
+    itself = torch.eye(length, dtype=torch.bool, device=observed.device)
+    same_row = (row[:, None] == row) & ~itself
+    same_column = (column[:, None] == column) & ~itself
+    shape = (batch_size, length, length)
+    to_observed = observed[:, None, :].expand(shape)
+    return torch.stack(
+        [same_row.expand(shape), same_column.expand(shape), itself.expand(shape), to_observed, ~to_observed]
+    )
+
+
+def query_groups(observed: Tensor) -> Tensor:
+    """Which queries belong to which of QUERY_GROUPS: observed (B, T) -> bool (3, B, T)."""
+    return torch.stack([torch.ones_like(observed), observed, ~observed])
+
+
+def share_sums(task: Task, weights: Tensor, observed: Tensor) -> Tensor:
+    """Attention mass by group, summed over samples and queries: weights (B, ..., T, T) and observed
+    (B, T) -> (..., query_group, key_group), float64."""
+    keys = key_groups(task, observed).to(weights.dtype)
+    queries = query_groups(observed).to(weights.dtype)
+    mass = torch.einsum("b...qk,gbqk->b...qg", weights, keys)
+    return torch.einsum("b...qg,rbq->...rg", mass, queries).double()
+
+
+@torch.no_grad()
+def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extraction:
+    """Stream `batch` through the model in chunks: memory does not grow with the number of matrices."""
+    attention_sum, share_sum, uniform_sum, query_count = 0, 0, 0, 0
+    samples = None
+    for tokens, observed in zip(
+        batch.tokens.split(CHUNK_SIZE), batch.observed.flatten(1).split(CHUNK_SIZE), strict=True
+    ):
+        prediction, weights = model.forward_with_attention(tokens)
+        attention_sum = attention_sum + weights.double().sum(0)
+        share_sum = share_sum + share_sums(task, weights, observed)
+        uniform = torch.full((len(tokens), *weights.shape[-2:]), 1 / weights.shape[-1], device=weights.device)
+        uniform_sum = uniform_sum + share_sums(task, uniform, observed)
+        query_count = query_count + query_groups(observed).sum((1, 2))[:, None]
+        samples = (prediction[:num_samples], weights[:num_samples]) if samples is None else samples
+    shape = (-1, task.rows, task.columns)
+    arrays = Extraction(
+        attention_mean=(attention_sum / len(batch.tokens)).float(),
+        head_share=(share_sum / query_count).float(),
+        uniform_share=(uniform_sum / query_count).float(),
+        sample_matrix=batch.target[:num_samples],
+        sample_observed=batch.observed[:num_samples],
+        sample_tokens=batch.tokens[:num_samples],
+        sample_prediction=samples[0].reshape(shape),
+        sample_attention=samples[1],
+    )
+    return Extraction(*(array.cpu().numpy() for array in arrays))

@@ -1,0 +1,206 @@
+"""The model: a BERT encoder over matrix entries with a linear read-out (paper, Section 2).
+
+Same maths as Hugging Face's `BertModel` (post-LayerNorm, erf-GELU, absolute positions, attention to
+every position) without token types, pooler and dropout.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from abrupt.task import MASK_TOKEN
+
+LAYER_NORM_EPS = 1e-12
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of the model; raises ValueError if the heads do not divide `hidden_size`."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+
+    def __post_init__(self):
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not divisible by "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+
+
+class Embeddings(nn.Module):
+    """Token plus position embeddings, then LayerNorm: (B, T) ids -> (B, T, H)."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        # padding_idx: the MASK token's embedding is zero and gets no gradient, as in the authors' code.
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=MASK_TOKEN)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        positions = self.position_embeddings.weight[: token_ids.shape[1]]
+        return self.layer_norm(self.word_embeddings(token_ids) + positions)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, residual, LayerNorm: (B, T, H) -> (B, T, H)."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
+
+    def _heads(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key, value, each (B, heads, T, H / heads)."""
+        batch, length, _ = hidden.shape
+        projected = self.query_key_value(hidden).view(batch, length, 3, self.num_heads, -1)
+        return projected.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def _merge(self, hidden: Tensor, context: Tensor) -> Tensor:
+        return self.layer_norm(hidden + self.output(context.transpose(1, 2).flatten(2)))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        query, key, value = self._heads(hidden)
+        return self._merge(hidden, F.scaled_dot_product_attention(query, key, value))
+
+    def forward_with_weights(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The same output through explicit attention weights (B, heads, query T, key T), which come with it."""
+        query, key, value = self._heads(hidden)
+        weights = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1)
+        return self._merge(hidden, weights @ value), weights
+
+
+class Mlp(nn.Module):
+    """Two-layer perceptron with erf-GELU, residual, LayerNorm: (B, T, H) -> (B, T, H)."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.intermediate = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.output = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.layer_norm(hidden + self.output(F.gelu(self.intermediate(hidden))))
+
+
+class Layer(nn.Module):
+    """One encoder layer: attention, then MLP."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.attention = Attention(config)
+        self.mlp = Mlp(config)
+
+
+class Bert(nn.Module):
+    """BERT for matrix completion: token ids (B, T) int64 -> predicted entries (B, T) float32."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.read_out = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        hidden = self.embeddings(token_ids)
+        for layer in self.layers:
+            hidden = layer.mlp(layer.attention(hidden))
+        return self.read_out(hidden).squeeze(-1)
+
+    def forward_with_attention(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions (B, T) and attention weights (B, layers, heads, query T, key T)."""
+        hidden = self.embeddings(token_ids)
+        attention_weights = []
+        for layer in self.layers:
+            hidden, weights = layer.attention.forward_with_weights(hidden)
+            hidden = layer.mlp(hidden)
+            attention_weights.append(weights)
+        return self.read_out(hidden).squeeze(-1), torch.stack(attention_weights, dim=1)
+
+    def load_hf_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Load weights under the authors' (Hugging Face's) keys, `_backbone.…` and `read_out.…`.
+
+        Token types, pooler and the position-id buffer are ignored: the authors' model uses none of
+        them. Raises KeyError for a missing key, ValueError for an unknown one.
+        """
+        remaining = {key: value for key, value in state_dict.items() if not _is_unused_by_authors(key)}
+        own = {}
+        for name, hf_names in hf_names_of(self).items():
+            own[name] = torch.cat([remaining.pop(hf_name) for hf_name in hf_names])
+        if remaining:
+            raise ValueError(f"unknown keys in the state dict: {', '.join(sorted(remaining))}")
+        self.load_state_dict(own)
+
+    def hf_state_dict(self) -> dict[str, Tensor]:
+        """This model's weights under the authors' keys: the inverse of `load_hf_state_dict`."""
+        own = self.state_dict()
+        return {
+            hf_name: part.clone()
+            for name, hf_names in hf_names_of(self).items()
+            for hf_name, part in zip(hf_names, own[name].chunk(len(hf_names)), strict=True)
+        }
+
+
+def _is_unused_by_authors(key: str) -> bool:
+    return any(part in key for part in ("token_type_embeddings", "pooler.", "position_ids"))
+
+
+def hf_names_of(model: Bert) -> dict[str, list[str]]:
+    """For each parameter, the Hugging Face names whose tensors it holds, joined along dimension 0."""
+    return {name: _hf_names(name) for name, _ in model.named_parameters()}
+
+
+def _hf_names(name: str) -> list[str]:
+    if name.startswith("read_out."):
+        return [name]
+    name = name.replace("layer_norm", "LayerNorm")
+    if name.startswith("embeddings."):
+        return [f"_backbone.{name}"]
+    _, index, sublayer, rest = name.split(".", 3)
+    prefix = f"_backbone.encoder.layer.{index}"
+    if rest.startswith("query_key_value."):
+        suffix = rest.removeprefix("query_key_value.")
+        return [f"{prefix}.attention.self.{part}.{suffix}" for part in ("query", "key", "value")]
+    rest = rest.replace("output.", "output.dense.").replace("LayerNorm", "output.LayerNorm")
+    if sublayer == "attention":
+        return [f"{prefix}.attention.{rest}"]
+    return [f"{prefix}.{rest.replace('intermediate.', 'intermediate.dense.')}"]
+
+
+@torch.no_grad()
+def initialise(
+    model: Bert, names: Iterable[str], generator: torch.Generator, embedding_std: float, weight_std: float
+) -> None:
+    """Draw the parameters called `names` afresh from a CPU `generator`, in the model's own order.
+
+    Embeddings ~ N(0, embedding_std), linear weights ~ N(0, weight_std), biases 0, LayerNorm 1 and 0,
+    the MASK token's embedding 0; the read-out as PyTorch draws a Linear. Paper: 0.02 for both.
+    """
+    chosen = set(names)
+    read_out_bound = 1 / math.sqrt(model.config.hidden_size)
+    for name, parameter in model.named_parameters():
+        if name not in chosen:
+            continue
+        if name.startswith("read_out."):
+            value = (torch.rand(parameter.shape, generator=generator) * 2 - 1) * read_out_bound
+        elif "layer_norm" in name:
+            value = torch.full(parameter.shape, float(name.endswith("weight")))
+        elif name.endswith("bias"):
+            value = torch.zeros(parameter.shape)
+        else:
+            std = embedding_std if name.startswith("embeddings.") else weight_std
+            value = torch.randn(parameter.shape, generator=generator) * std
+        parameter.copy_(value)
+    model.embeddings.word_embeddings.weight[MASK_TOKEN] = 0

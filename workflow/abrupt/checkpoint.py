@@ -1,0 +1,63 @@
+"""Weights as safetensors files that say which run made them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from abrupt.bert import Bert, BertConfig
+from abrupt.errors import DamagedFileError
+from abrupt.files import canonical_json, check_same_run, write_atomically
+from abrupt.task import Task
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], run: dict[str, Any], **extra: Any) -> None:
+    """Named tensors to `path`, atomically, with `run` (the configuration) and `extra` as JSON metadata."""
+    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"run": canonical_json(run), **{key: canonical_json(value) for key, value in extra.items()}}
+    write_atomically(path, safetensors.torch.save(content, metadata))
+
+
+def read_tensors(path: str | Path, run: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors in `path`. Raises InputError if it is damaged, foreign, or made by another run."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+    except safetensors.SafetensorError as error:
+        raise DamagedFileError(f"{path}: not a complete safetensors file ({error}): delete it and run again") from error
+    if "run" not in metadata:
+        raise DamagedFileError(f"{path}: not written by this workflow: delete it and run again")
+    check_same_run(path, json.loads(metadata["run"]), run)
+    return tensors
+
+
+def pretraining_run(task: dict, model: dict, pretrain: dict, seed: int) -> dict[str, Any]:
+    """What identifies a pretraining run: its part of the config and its seed."""
+    return {"task": task, "model": model, "pretrain": pretrain, "seed": seed}
+
+
+def build_model(task: Task, model: dict[str, Any]) -> Bert:
+    """An uninitialised model for `task` from the config's `model` section."""
+    sizes = {key: value for key, value in model.items() if not key.endswith("_init_std")}
+    return Bert(BertConfig(vocab_size=task.vocab_size, **sizes))
+
+
+def load_model(path: str | Path, run: dict[str, Any]) -> Bert:
+    """The model in a checkpoint of the pretraining run `run`, in eval mode.
+
+    Raises InputError if the file is damaged or of another run.
+    """
+    weights = read_tensors(path, run)
+    model = build_model(Task(**run["task"]), run["model"])
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DamagedFileError(f"{path}: its weights do not fit the model: delete it and run again") from error
+    return model.eval().requires_grad_(False)
+
+

@@ -1,0 +1,42 @@
+"""What a run would cost on this machine, before it starts."""
+
+import time
+
+import torch
+
+from abrupt.bert import BertConfig
+from abrupt.errors import InputError
+
+SECONDS_PER_DAY = 86400
+SLOW_DAYS = 0.5
+
+
+def training_flops(config: BertConfig, batch_size: int, length: int) -> float:
+    """Floating-point operations of one update: forward and twice that backward, matrix products only."""
+    weights = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
+    attention = 2 * length * config.hidden_size
+    return 6.0 * batch_size * length * config.num_hidden_layers * (weights + attention)
+
+
+def measured_flops_per_second(size: int = 1024, seconds: float = 0.5) -> float:
+    """Speed of a square float32 matrix product on the CPU, with the threads that PyTorch has now."""
+    a = torch.ones(size, size)
+    a @ a
+    start, count = time.monotonic(), 0
+    while time.monotonic() - start < seconds:
+        a @ a
+        count += 1
+    return 2.0 * size**3 * count / (time.monotonic() - start)
+
+
+def refuse_if_slow(flops: float, device: str, scale: str, allow_slow: bool) -> None:
+    """Raise InputError, naming the days, if `flops` on this CPU are paper scale or take over half a day."""
+    if device != "cpu" or allow_slow:
+        return
+    speed = measured_flops_per_second()
+    days = flops / speed / SECONDS_PER_DAY
+    if scale == "paper" or days > SLOW_DAYS:
+        raise InputError(
+            f"this run would take about {days:.1f} days on this CPU ({flops:.2g} operations at {speed / 1e9:.0f} "
+            "GFLOP/s): use a GPU (device: auto), a smaller scale, or set allow_slow: true"
+        )

@@ -1,0 +1,94 @@
+"""When the loss drops, and whether it drops abruptly (paper, Figures 1, 2 and 8).
+
+All functions look at the masked-entry MSE against the step. Three levels define the drop:
+
+    plateau      rank / 9, what predicting 0 costs (uniform factors)
+    final        the median of the last tenth of the curve
+    onset        the last step at which the curve is at 90 % of the plateau or more
+    completion   the first step at which 90 % of the way from plateau to final is done
+
+A curve has a drop if final is at most half the plateau, and a plateau came before it if the onset is
+past the first logged step. The drop is abrupt if it takes no longer than the plateau before it did:
+sharpness = onset / (completion - onset) >= 1. An exponential decay has 0.05, a straight line 0.12, a
+cosine ramp 0.35, whatever their time scale.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PLATEAU_FRACTION = 0.9
+LARGEST_FINAL_FRACTION = 0.5
+TAIL_FRACTION = 0.1
+ABRUPT_SHARPNESS = 1.0
+
+
+def plateau_mse_masked(rank: int) -> float:
+    """E[x^2] = rank / 9: the masked-entry MSE of predicting 0, for uniform factors, before rounding."""
+    return rank / 9
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Steps of `onset`, `midpoint` (half of the fall done) and `completion`; `final` is an MSE.
+
+    A curve without a drop is censored: the three steps are None and `last_step` says how long it was watched.
+    """
+
+    last_step: int
+    final: float
+    onset: int | None = None
+    midpoint: int | None = None
+    completion: int | None = None
+
+    @property
+    def found(self) -> bool:
+        return self.onset is not None
+
+    @property
+    def sharpness(self) -> float:
+        """onset / (completion - onset), dimensionless; 0 without a drop."""
+        if self.onset is None or self.completion is None:
+            return 0.0
+        return self.onset / max(self.completion - self.onset, 1)
+
+    @property
+    def abrupt(self) -> bool:
+        return self.sharpness >= ABRUPT_SHARPNESS
+
+
+def detect_drop(step: np.ndarray, mse_masked: np.ndarray, plateau: float) -> Drop:
+    """The drop of one curve; `step` (n,) increasing, `mse_masked` (n,) in the same order.
+
+    Raises ValueError for an empty curve.
+    """
+    step, mse_masked = np.asarray(step), np.asarray(mse_masked, dtype=float)
+    if len(step) == 0:
+        raise ValueError("the curve is empty")
+    tail = max(1, round(len(step) * TAIL_FRACTION))
+    final = float(np.median(mse_masked[-tail:]))
+    last_step = int(step[-1])
+    if not final <= LARGEST_FINAL_FRACTION * plateau:
+        return Drop(last_step, final)
+    on_plateau = np.flatnonzero(mse_masked >= PLATEAU_FRACTION * plateau)
+    onset = int(step[on_plateau[-1]]) if len(on_plateau) else 0
+
+    def first_below(fraction: float) -> int:
+        level = plateau - fraction * (plateau - final)
+        return int(step[(step > onset) & (mse_masked <= level)][0])
+
+    return Drop(last_step, final, onset, first_below(0.5), first_below(0.9))
+
+
+def telling_steps(drop: Drop, steps: list[int]) -> dict[str, int]:
+    """Which of the extracted `steps` to show: the last one before the onset, the one nearest to the
+    middle of the drop, and the last. Without a drop: the first and the last."""
+    steps = sorted(steps)
+    if not drop.found:
+        return {"first": steps[0], "last": steps[-1]}
+    before = [step for step in steps if step <= drop.onset]
+    return {
+        "before the drop": before[-1] if before else steps[0],
+        "mid-drop": min(steps, key=lambda step: abs(step - drop.midpoint)),
+        "last": steps[-1],
+    }

@@ -1,0 +1,45 @@
+"""What every job does around its work: a log, one-line errors, PyTorch made deterministic."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from abrupt.errors import InputError
+
+
+@contextmanager
+def job_log(path: str) -> Iterator[None]:
+    """Log to `path`. An InputError ends the job with its one line, there and on stderr; any other
+    exception leaves its traceback in the log too."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.captureWarnings(True)
+    try:
+        yield
+    except InputError as error:
+        logging.error("error: %s", error)
+        sys.exit(f"error: {error}")
+    except Exception:
+        logging.exception("the job failed")
+        raise
+
+
+def prepare_torch(device: str, threads: int) -> str:
+    """Set threads and determinism, and resolve `device` (auto, cpu or cuda) to cpu or cuda.
+
+    Raises InputError if cuda is asked for and there is none.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("config: device is cuda, but PyTorch finds no GPU here: set device: cpu or auto")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device

@@ -1,0 +1,241 @@
+"""Resumable runs: training that survives being killed, with the same bits in the end.
+
+Snakemake deletes declared outputs before a job and after a failure, so a run keeps what it has in a
+state directory, `<root>/<fingerprint>/`, named after everything that its results depend on:
+
+    last.safetensors      weights, Adam moments, step, logged rows
+    previous.safetensors  the save before, should the last one be damaged
+    step*.safetensors     checkpoints reached so far
+    finished.json         the run is complete: its files and their SHA-256
+
+`<root>/lock` is held while a trainer works on this run in any configuration; a second one waits. When
+the run is complete its files are put at the declared paths, and kept here too (as hard links, where
+the file system has them) until the workflow has succeeded: Snakemake throws away the outputs of a job
+whose driver was killed, finished or not.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from abrupt.checkpoint import read_tensors, write_tensors
+from abrupt.errors import DamagedFileError, InputError
+from abrupt.files import canonical_json, fingerprint, sha256, write_atomically, write_csv
+from abrupt.training import COLUMNS, Trainer
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOG_LINES = 10
+
+
+def environment_of(device: str, threads: int, library: Iterable[str], **inputs: str) -> dict[str, Any]:
+    """What bits depend on besides the configuration: device, threads, PyTorch, the code in `library`,
+    and the files called `inputs`."""
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "threads": threads,
+        "torch": torch.__version__,
+        "code": {Path(path).name: sha256(path) for path in library},
+        "inputs": {name: sha256(path) for name, path in inputs.items()},
+    }
+
+
+class RunState:
+    """What is on disk of one run, under `root`. `run` is its configuration, written into every file;
+    `environment` is what bits depend on besides (threads, device, code, torch version)."""
+
+    def __init__(self, root: str | Path, run: dict[str, Any], environment: dict[str, Any]):
+        self.root, self.run, self.environment = Path(root), run, environment
+        self.directory = self.root / fingerprint({"run": run, "environment": environment})
+        self.last = self.directory / "last.safetensors"
+        self.previous = self.directory / "previous.safetensors"
+        self.finished = self.directory / "finished.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run; wait, saying so, while another trainer does."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock, owner = FileLock(self.root / "lock"), self.root / "owner"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            holder = owner.read_text() if owner.exists() else "another trainer"
+            logger.info("%s works on %s: waiting until it has finished or is killed", holder, self.root)
+            lock.acquire(poll_interval=0.2)
+        try:
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            yield
+        finally:
+            lock.release()
+
+    def save(self, trainer: Trainer) -> None:
+        """Replace the resumable state by the trainer's. Raises InputError at non-finite weights, and
+        leaves the state as it was."""
+        state = trainer.state()
+        for name, value in state.items():
+            if name.startswith("model.") and not value.isfinite().all():
+                raise InputError(
+                    f"{name.removeprefix('model.')} is not finite after step {trainer.step}: "
+                    "lower pretrain.learning_rate or raise pretrain.warmup_steps"
+                )
+        if self.last.exists():
+            os.replace(self.last, self.previous)
+        write_tensors(self.last, state, self.run)
+
+    def resume(self, trainer: Trainer, checkpoint_steps: Iterable[int]) -> None:
+        """Put the trainer where the last save left it; a damaged save falls back on the one before.
+
+        Raises InputError if a save is of another run or a checkpoint that it relies on is damaged.
+        """
+        for path in (self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                trainer.load_state(read_tensors(path, self.run))
+            except DamagedFileError as error:
+                logger.warning("%s (falling back on the save before)", error)
+                continue
+            for step in checkpoint_steps:
+                if step <= trainer.step:
+                    read_tensors(self.checkpoint(step), self.run)
+            logger.info("resuming after step %d from %s", trainer.step, path)
+            return
+
+    def checkpoint(self, step: int) -> Path:
+        return self.directory / f"step{step}.safetensors"
+
+    def write_checkpoint(self, trainer: Trainer) -> None:
+        """The model's weights after the trainer's last step."""
+        write_tensors(
+            self.checkpoint(trainer.step),
+            trainer.model.state_dict(),
+            self.run,
+            step=trainer.step,
+            environment=self.environment,
+        )
+
+    def finish(self, trainer: Trainer) -> None:
+        """Write what is logged and mark the run complete; the resumable state is no longer needed."""
+        table = pd.DataFrame(trainer.rows, columns=COLUMNS).astype({"step": int})
+        write_csv(self.directory / "training.csv", table)
+        files = [path for path in self.directory.iterdir() if path.name.startswith(("step", "training"))]
+        manifest = {path.name: sha256(path) for path in files}
+        write_atomically(self.finished, canonical_json(manifest).encode())
+        self.last.unlink(missing_ok=True)
+        self.previous.unlink(missing_ok=True)
+
+    def publish(self, outputs: Iterable[str]) -> None:
+        """Put the complete run's files at the declared paths, by file name."""
+        manifest = json.loads(self.finished.read_text())
+        for output in map(Path, outputs):
+            source = self.directory / output.name
+            if sha256(source) != manifest[output.name]:
+                raise DamagedFileError(f"{source}: changed after it was written: delete {self.directory} and run again")
+            temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+            output.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, temporary)
+            except OSError:  # no hard links here
+                shutil.copyfile(source, temporary)
+            os.replace(temporary, output)
+
+
+def train(
+    trainer: Trainer, state: RunState, checkpoint_steps: Iterable[int], save_every: int, outputs: Iterable[str]
+) -> None:
+    """Train to the end, from wherever the state on disk is, and put the results at `outputs`.
+
+    SIGTERM and SIGINT save and exit with 128 + the signal's number; SIGKILL costs at most `save_every` steps.
+    """
+    checkpoint_steps = set(checkpoint_steps)
+    with state.locked():
+        if not state.finished.exists():
+            state.resume(trainer, checkpoint_steps)
+            _train_to_end(trainer, state, checkpoint_steps, save_every)
+            state.finish(trainer)
+        state.publish(outputs)
+
+
+def _train_to_end(trainer: Trainer, state: RunState, checkpoint_steps: set[int], save_every: int) -> None:
+    steps = trainer.schedule.steps
+    if trainer.step == 0 and 0 in checkpoint_steps:
+        state.write_checkpoint(trainer)
+    with _stop_signals() as received, _Progress(trainer) as progress:
+        while not trainer.finished:
+            trainer.advance()
+            progress.update()
+            if trainer.step in checkpoint_steps:
+                state.write_checkpoint(trainer)
+            if trainer.step % save_every == 0 or trainer.step == steps or received:
+                state.save(trainer)
+            if received:
+                name = signal.Signals(received[0]).name
+                logger.info("%s: saved after step %d; run the same command to go on", name, trainer.step)
+                sys.exit(128 + received[0])
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that receives SIGTERM and SIGINT, so that the loop can end between two steps."""
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda signum, frame: received.append(signum))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """A bar on a terminal; a line with step, loss, speed and ETA in the log every few seconds."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+        self.first_step, self.start = trainer.step, time.monotonic()
+        self.last_line = self.start
+        self.bar = tqdm(total=trainer.schedule.steps, initial=trainer.step, unit="step", disable=None)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        self._log_line()
+
+    def update(self) -> None:
+        self.bar.update()
+        if time.monotonic() - self.last_line > SECONDS_BETWEEN_LOG_LINES:
+            self._log_line()
+
+    def _log_line(self) -> None:
+        self.last_line = time.monotonic()
+        trainer, elapsed = self.trainer, self.last_line - self.start
+        rate = (trainer.step - self.first_step) / elapsed
+        left = (trainer.schedule.steps - trainer.step) / rate if rate else float("nan")
+        loss = dict(zip(COLUMNS, trainer.rows[-1], strict=True)) if trainer.rows else {}
+        logger.info(
+            "step %d/%d  mse_all %.4g  mse_masked %.4g  %.1f steps/s  ETA %.0f s",
+            trainer.step,
+            trainer.schedule.steps,
+            loss.get("mse_all", float("nan")),
+            loss.get("mse_masked", float("nan")),
+            rate,
+            left,
+        )

@@ -1,0 +1,181 @@
+"""The one training loop: online masked-entry regression with Adam (paper, Section 2).
+
+Pretraining and component runs are two calls of it. It knows nothing of files: `runs.py` wraps it.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abrupt.bert import Bert
+from abrupt.components import freeze_all_but
+from abrupt.errors import InputError
+from abrupt.task import Batch, Task, sample_batch
+
+WINDOW_COLUMNS = ("mse_all", "mse_observed", "mse_masked", "abs_prediction_masked")
+EVAL_COLUMNS = tuple(f"eval_{name}" for name in (*WINDOW_COLUMNS, "correlation_masked"))
+COLUMNS = ("step", *WINDOW_COLUMNS, *EVAL_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how to train. `steps`, `warmup_steps`, `log_every` and `eval_every` count updates."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    adam_beta1: float
+    adam_beta2: float
+    log_every: int
+    eval_every: int
+    eval_matrices: int
+
+    @classmethod
+    def from_config(cls, pretrain: dict[str, Any], steps: int) -> "Schedule":
+        """From the config's `pretrain` section, for a run of `steps`."""
+        values = {field.name: pretrain[field.name] for field in fields(cls)}
+        return cls(**{**values, "steps": steps})
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up over `warmup_steps` updates, then constant; `step` counts from 0."""
+        return self.learning_rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))
+
+
+def error_sums(prediction: Tensor, batch: Batch) -> Tensor:
+    """Sums over a batch, as float64 (5,): squared error and count of the observed entries, squared
+    error, count and absolute prediction of the masked entries. `prediction` is (B, rows*columns)."""
+    masked = ~batch.observed.flatten(1)
+    squared = (prediction - batch.target.flatten(1)) ** 2
+    squared_masked = (squared * masked).sum()
+    count_masked = masked.sum()
+    sums = [
+        squared.sum() - squared_masked,
+        masked.numel() - count_masked,
+        squared_masked,
+        count_masked,
+        (prediction.abs() * masked).sum(),
+    ]
+    return torch.stack([value.double() for value in sums])
+
+
+def means(sums: Tensor) -> Tensor:
+    """`WINDOW_COLUMNS` from `error_sums` added over batches: nan where no such entry was seen."""
+    observed, count_observed, masked, count_masked, absolute = sums
+    return torch.stack(
+        [
+            (observed + masked) / (count_observed + count_masked),
+            observed / count_observed,
+            masked / count_masked,
+            absolute / count_masked,
+        ]
+    )
+
+
+@torch.no_grad()
+def evaluate(model: Bert, batch: Batch) -> Tensor:
+    """`EVAL_COLUMNS` of the model on one batch; the correlation is between prediction and truth over
+    masked entries, nan if either is constant."""
+    prediction = model(batch.tokens)
+    masked = ~batch.observed.flatten(1)
+    pairs = torch.stack([prediction[masked], batch.target.flatten(1)[masked]])
+    correlation = torch.corrcoef(pairs.double())[0, 1]
+    return torch.cat([means(error_sums(prediction, batch)), correlation[None]])
+
+
+class Trainer:
+    """Trains the parameters called `trainable`; the others are frozen and get no gradient.
+
+    `stream` names the training batches: the batch of update t is (seed, stream, t). `rows` holds what
+    was logged, a `COLUMNS` row every `log_every` updates, measured in the training forward pass itself
+    and averaged over the updates since the row before; eval columns are nan between evaluations.
+    """
+
+    def __init__(
+        self,
+        model: Bert,
+        trainable: Iterable[str],
+        task: Task,
+        schedule: Schedule,
+        seed: int,
+        stream: str,
+        device: str,
+    ):
+        trainable = list(trainable)
+        freeze_all_but(model, trainable)
+        self.model = model.to(device)
+        self.task, self.schedule, self.seed, self.stream, self.device = task, schedule, seed, stream, device
+        self.trained = {name: p for name, p in self.model.named_parameters() if name in trainable}
+        self.optimizer = torch.optim.Adam(
+            self.trained.values(),
+            lr=schedule.learning_rate,
+            betas=(schedule.adam_beta1, schedule.adam_beta2),
+            fused=True,
+        )
+        self.eval_batch = sample_batch(task, schedule.eval_matrices, seed, "eval").to(device)
+        self.step = 0
+        self.window = torch.zeros(5, dtype=torch.float64, device=device)
+        self.rows: list[list[float]] = []
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.schedule.steps
+
+    def advance(self) -> None:
+        """One update, and a new row when one is due. Raises InputError at a non-finite loss, before
+        the update, so that the weights are the last good ones."""
+        batch = sample_batch(
+            self.task, self.schedule.batch_size, self.seed, self.stream, self.step, self.device
+        )
+        prediction = self.model(batch.tokens)
+        loss = torch.mean((prediction - batch.target.flatten(1)) ** 2)
+        if not math.isfinite(loss.item()):
+            raise InputError(
+                f"loss is {loss.item()} at step {self.step + 1}: "
+                "lower pretrain.learning_rate or raise pretrain.warmup_steps"
+            )
+        self.optimizer.param_groups[0]["lr"] = self.schedule.learning_rate_at(self.step)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        self.window += error_sums(prediction.detach(), batch)
+        if self.step % self.schedule.log_every == 0:
+            self._log_row()
+
+    def _log_row(self) -> None:
+        evaluation = [math.nan] * len(EVAL_COLUMNS)
+        if self.step % self.schedule.eval_every == 0:
+            evaluation = evaluate(self.model, self.eval_batch).tolist()
+        self.rows.append([float(self.step), *means(self.window).tolist(), *evaluation])
+        self.window.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the rest of the run depends on, as named tensors (those of the model are views)."""
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for name, parameter in self.trained.items():
+            moments = self.optimizer.state.get(parameter, {})
+            for moment in ("exp_avg", "exp_avg_sq"):
+                state[f"{moment}.{name}"] = moments.get(moment, torch.zeros_like(parameter))
+        state["step"] = torch.tensor(self.step)
+        state["window"] = self.window
+        state["rows"] = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state()` gave: the rest of the run is bit-identical on the same machine."""
+        state = {name: value.to(self.device, copy=True) for name, value in state.items()}
+        self.model.load_state_dict({name: state[f"model.{name}"] for name in self.model.state_dict()})
+        self.step = int(state["step"])
+        self.window = state["window"]
+        self.rows = state["rows"].tolist()
+        for name, parameter in self.trained.items():
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(self.step), device=self.device),
+                "exp_avg": state[f"exp_avg.{name}"],
+                "exp_avg_sq": state[f"exp_avg_sq.{name}"],
+            }

@@ -1,0 +1,62 @@
+"""Attention maps (paper, Figures 4, 5, 22 and 23).
+
+Needs: weights at `attention.steps`. Gives: one HDF5 file for each seed and step, with the mask
+patterns as groups, and a tidy table of what every head attends to.
+"""
+
+
+rule attention:
+    """Average attention weights over held-out matrices, for random, row and column masks."""
+    input:
+        weights="results/{scale}/pretrain/seed{seed}/step{step}.safetensors",
+        library=library("scripts/attention.py"),
+    output:
+        ensure("results/{scale}/attention/seed{seed}/step{step}.h5", non_empty=True),
+    log:
+        "results/{scale}/logs/attention/seed{seed}/step{step}.log",
+    benchmark:
+        "results/{scale}/benchmarks/attention/seed{seed}/step{step}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=at_scale(smoke=2000, cpu=2000, paper=4000),
+        runtime=30,
+        gpu=GPU,
+    params:
+        task=config["task"],
+        model=config["model"],
+        pretrain=training_params(),
+        matrices=config["attention"]["matrices"],
+        samples=config["attention"]["samples"],
+        device=config["device"],
+    message:
+        "Extracting attention at step {wildcards.step}, seed {wildcards.seed}"
+    script:
+        "../scripts/attention.py"
+
+
+rule head_scores:
+    """The share of each head's attention on the same row, same column, itself, observed and masked entries."""
+    input:
+        attention=expand(
+            "results/{{scale}}/attention/seed{{seed}}/step{step}.h5", step=config["attention"]["steps"]
+        ),
+        library=library("scripts/head_scores.py"),
+    output:
+        "results/{scale}/attention/seed{seed}/head_scores.csv",
+    log:
+        "results/{scale}/logs/head_scores/seed{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/head_scores/seed{seed}.tsv"
+    conda:
+        "../../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    message:
+        "Scoring attention heads, seed {wildcards.seed}"
+    script:
+        "../scripts/head_scores.py"

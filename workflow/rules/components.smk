@@ -1,0 +1,37 @@
+"""Single-component runs (paper, Figure 8).
+
+Needs: the weights at `pretrain.steps`. Gives: one loss curve for each component and seed.
+"""
+
+
+rule component_run:
+    """Re-initialise one component of the pretrained model and train it alone, all else frozen."""
+    input:
+        weights=f"results/{{scale}}/pretrain/seed{{seed}}/step{config['pretrain']['steps']}.safetensors",
+        library=library("scripts/component_run.py"),
+    output:
+        training="results/{scale}/components/{component}/seed{seed}/training.csv",
+        weights=f"results/{{scale}}/components/{{component}}/seed{{seed}}/step{config['components']['steps']}.safetensors",
+    log:
+        "results/{scale}/logs/components/{component}/seed{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/components/{component}/seed{seed}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: config["components"]["threads"]
+    resources:
+        mem_mb=at_scale(smoke=2000, cpu=2000, paper=8000),
+        runtime=at_scale(smoke=30, cpu=120, paper=1440),
+        gpu=GPU,
+    params:
+        task=config["task"],
+        model=config["model"],
+        pretrain=training_params(),
+        steps=config["components"]["steps"],
+        threads=config["components"]["threads"],
+        device=config["device"],
+        state="results/.state/{scale}/components/{component}/seed{seed}",
+    message:
+        "Training {wildcards.component} alone, seed {wildcards.seed}"
+    script:
+        "../scripts/component_run.py"

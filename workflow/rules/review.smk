@@ -1,0 +1,44 @@
+"""What a reviewer reads: the claims, with verdicts.
+
+Needs: training curves, head scores and analyses of every seed. Gives: claims.csv and claims.md.
+"""
+
+
+rule claims:
+    """Measure each of the paper's claims on this run and give a verdict by a criterion fixed beforehand."""
+    input:
+        training=TRAINING,
+        components=COMPONENT_TRAINING,
+        head_scores=HEAD_SCORES,
+        completion=expand("results/{scale}/analyses/completion/seed{seed}.csv", scale=SCALE, seed=SEEDS),
+        token_intervention=expand(
+            "results/{scale}/analyses/token_intervention/seed{seed}.csv", scale=SCALE, seed=SEEDS
+        ),
+        nuclear_norm=expand("results/{scale}/analyses/nuclear_norm/seed{seed}.csv", scale=SCALE, seed=SEEDS),
+        library=library("scripts/claims.py"),
+    output:
+        csv=f"results/{SCALE}/claims.csv",
+        markdown=report(
+            f"results/{SCALE}/claims.md",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"table": "claims and verdicts"},
+        ),
+    log:
+        f"results/{SCALE}/logs/claims.log",
+    benchmark:
+        f"results/{SCALE}/benchmarks/claims.tsv"
+    conda:
+        "../../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        scale=SCALE,
+        task=config["task"],
+    message:
+        "Judging the claims"
+    script:
+        "../scripts/claims.py"

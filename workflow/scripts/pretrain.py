@@ -1,0 +1,32 @@
+"""Train all parameters from scratch; write the loss curve and the weights at the listed steps."""
+
+from abrupt.bert import initialise
+from abrupt.checkpoint import build_model, pretraining_run
+from abrupt.cost import refuse_if_slow, training_flops
+from abrupt.job import job_log, prepare_torch
+from abrupt.runs import RunState, environment_of, train
+from abrupt.task import Task, make_generator
+from abrupt.training import Schedule, Trainer
+
+with job_log(snakemake.log[0]):
+    params, seed = snakemake.params, int(snakemake.wildcards.seed)
+    device = prepare_torch(params.device, params.pretrain["threads"])
+    task = Task(**params.task)
+    schedule = Schedule.from_config(params.pretrain, params.pretrain["steps"])
+    model = build_model(task, params.model)
+    flops = schedule.steps * training_flops(model.config, schedule.batch_size, task.num_entries)
+    refuse_if_slow(flops, device, snakemake.wildcards.scale, snakemake.config["allow_slow"])
+    names = [name for name, _ in model.named_parameters()]
+    stds = params.model["embedding_init_std"], params.model["weight_init_std"]
+    initialise(model, names, make_generator(seed, "init"), *stds)
+    train(
+        Trainer(model, names, task, schedule, seed, stream="pretrain", device=device),
+        RunState(
+            params.state,
+            run=pretraining_run(params.task, params.model, params.pretrain, seed),
+            environment=environment_of(device, params.pretrain["threads"], snakemake.input.library),
+        ),
+        params.pretrain["checkpoint_steps"],
+        save_every=snakemake.config["pretrain"]["save_every"],
+        outputs=snakemake.output,
+    )
