@@ -1,8 +1,8 @@
 """Abrupt learning in transformers: from nothing to the paper's figures and claims.
 
-    snakemake --cores 8                         everything, at the cpu scale
-    snakemake --cores 8 --config scale=smoke    the same in minutes, small
-    snakemake --cores 8 figures                 the figures alone
+snakemake --cores 8                        everything, at the cpu scale
+snakemake --cores 8 --config scale=smoke   the same in minutes, small
+snakemake --cores 8 figures                the figures alone
 """
 
 from snakemake.utils import min_version
@@ -27,6 +27,12 @@ wildcard_constraints:
     analysis="|".join(MODEL_ANALYSES),
 
 
+localrules:
+    all,
+    figures,
+    other_scale,
+
+
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/components.smk"
 include: "workflow/rules/attention.smk"
@@ -44,8 +50,19 @@ onsuccess:
 
 
 rule all:
+    """Every figure, and the claims with their verdicts."""
     default_target: True
-    localrule: True
     input:
         rules.figures.input,
         rules.claims.output,
+
+
+rule other_scale:
+    """Matches a path of a scale that is not configured, to say so."""
+    input:
+        refuse_other_scale,
+    output:
+        "results/{other_scale}/{path}",
+    wildcard_constraints:
+        other_scale="|".join(scale for scale in SCALES if scale != config["scale"]),
+        path=".+",

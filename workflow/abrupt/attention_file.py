@@ -54,9 +54,7 @@ def read_attention(
             attributes = dict(stream.attrs)
             if attributes.get("format") != FORMAT:
                 raise DamagedFileError(f"{path}: not an attention file of format {FORMAT}: delete it and run again")
-            arrays = {
-                pattern: {name: group[name][()] for name in names} for pattern, group in stream.items()
-            }
+            arrays = {pattern: {name: group[name][()] for name in names} for pattern, group in stream.items()}
     except (OSError, KeyError, RuntimeError) as error:
         raise DamagedFileError(f"{path}: not a complete HDF5 file ({error}): delete it and run again") from error
     if run is not None:

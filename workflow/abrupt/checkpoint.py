@@ -6,7 +6,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from abrupt.bert import Bert, BertConfig
@@ -18,7 +17,8 @@ from abrupt.task import Task
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], run: dict[str, Any], **extra: Any) -> None:
     """Named tensors to `path`, atomically, with `run` (the configuration) and `extra` as JSON metadata."""
     content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"run": canonical_json(run), **{key: canonical_json(value) for key, value in extra.items()}}
+    # One metadata key: safetensors writes several in an order that changes from process to process.
+    metadata = {"abrupt": canonical_json({"run": run, **extra})}
     write_atomically(path, safetensors.torch.save(content, metadata))
 
 
@@ -27,12 +27,13 @@ def read_tensors(path: str | Path, run: dict[str, Any]) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+            names = stream.keys()
+            tensors = {name: stream.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
         raise DamagedFileError(f"{path}: not a complete safetensors file ({error}): delete it and run again") from error
-    if "run" not in metadata:
+    if "abrupt" not in metadata:
         raise DamagedFileError(f"{path}: not written by this workflow: delete it and run again")
-    check_same_run(path, json.loads(metadata["run"]), run)
+    check_same_run(path, json.loads(metadata["abrupt"])["run"], run)
     return tensors
 
 
@@ -59,5 +60,3 @@ def load_model(path: str | Path, run: dict[str, Any]) -> Bert:
     except RuntimeError as error:
         raise DamagedFileError(f"{path}: its weights do not fit the model: delete it and run again") from error
     return model.eval().requires_grad_(False)
-
-

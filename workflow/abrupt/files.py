@@ -30,9 +30,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{path}: no space left on the disk: free some and run the same command again"
-            ) from error
+            raise InputError(f"{path}: no space left on the disk: free some and run the same command again") from error
         raise
 
 

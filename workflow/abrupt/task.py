@@ -112,9 +112,7 @@ def tokenise(task: Task, matrices: Tensor, observed: Tensor) -> Tensor:
     return torch.where(observed, token_ids(task, matrices), MASK_TOKEN).flatten(1)
 
 
-def sample_batch(
-    task: Task, batch_size: int, seed: int, stream: str, step: int = 0, device: str = "cpu"
-) -> Batch:
+def sample_batch(task: Task, batch_size: int, seed: int, stream: str, step: int = 0, device: str = "cpu") -> Batch:
     """The batch at (seed, stream, step), sampled on `device`. CPU and CUDA draw different numbers."""
     generator = make_generator(seed, stream, step, device)
     target = sample_matrices(task, batch_size, generator)

@@ -128,9 +128,7 @@ class Trainer:
     def advance(self) -> None:
         """One update, and a new row when one is due. Raises InputError at a non-finite loss, before
         the update, so that the weights are the last good ones."""
-        batch = sample_batch(
-            self.task, self.schedule.batch_size, self.seed, self.stream, self.step, self.device
-        )
+        batch = sample_batch(self.task, self.schedule.batch_size, self.seed, self.stream, self.step, self.device)
         prediction = self.model(batch.tokens)
         loss = torch.mean((prediction - batch.target.flatten(1)) ** 2)
         if not math.isfinite(loss.item()):

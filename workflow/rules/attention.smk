@@ -39,9 +39,7 @@ rule attention:
 rule head_scores:
     """The share of each head's attention on the same row, same column, itself, observed and masked entries."""
     input:
-        attention=expand(
-            "results/{{scale}}/attention/seed{{seed}}/step{step}.h5", step=config["attention"]["steps"]
-        ),
+        attention=expand("results/{{scale}}/attention/seed{{seed}}/step{step}.h5", step=config["attention"]["steps"]),
         library=library("scripts/head_scores.py"),
     output:
         "results/{scale}/attention/seed{seed}/head_scores.csv",

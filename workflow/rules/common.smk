@@ -14,7 +14,7 @@ WORKFLOW = Path(workflow.basedir) / "workflow"
 
 # Scripts and this file import the library from workflow/, in whatever environment they run.
 sys.path.insert(0, str(WORKFLOW))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WORKFLOW), os.environ.get("PYTHONPATH")]))
+os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.getenv("PYTHONPATH")])]))
 
 from abrupt import settings, sources
 from abrupt.errors import InputError
@@ -59,7 +59,7 @@ def check_config():
 
 
 def refuse_other_scale(wildcards):
-    """Input of the rule that would make another scale's results: results never bear a wrong name."""
+    """Stop instead of giving inputs: results of one scale never bear another's name."""
     stop(
         f"results/{wildcards.other_scale}/{wildcards.path} belongs to scale {wildcards.other_scale}, but the "
         f"configured scale is {config['scale']}: add --config scale={wildcards.other_scale}"
@@ -77,12 +77,12 @@ def write_config():
 
 def remove_finished_states():
     """Resumable states of runs whose results are in place. Those of unfinished runs stay."""
-    for marker in Path("results/.state", config["scale"]).glob("**/finished.json"):
+    for marker in list(Path("results/.state", config["scale"]).glob("**/finished.json")):
         shutil.rmtree(marker.parent)
 
 
 def library(*paths):
-    """Library files that these files under workflow/ import: an edit to one reruns the rule."""
+    """Library files that these files under workflow/ import: an edit to one reruns its users."""
     files = set()
     for path in paths:
         own = {WORKFLOW / path} if path.startswith("abrupt/") else set()
@@ -105,15 +105,3 @@ check_config()
 
 # A job that may run on a GPU asks for one, so that a profile can keep two jobs off the same one.
 GPU = 0 if config["device"] == "cpu" else 1
-
-
-rule other_scale:
-    """Matches a path of a scale that is not configured, to say so."""
-    localrule: True
-    input:
-        refuse_other_scale,
-    output:
-        "results/{other_scale}/{path}",
-    wildcard_constraints:
-        other_scale="|".join(scale for scale in SCALES if scale != config["scale"]),
-        path=".+",

@@ -78,6 +78,5 @@ for figure, of_figure in FIGURES.items():
 
 rule figures:
     """All figures."""
-    localrule: True
     input:
         expand(f"results/{SCALE}/figures/{{figure}}.{{suffix}}", figure=FIGURES, suffix=["pdf", "png", "csv"]),

@@ -11,9 +11,7 @@ rule claims:
         components=COMPONENT_TRAINING,
         head_scores=HEAD_SCORES,
         completion=expand("results/{scale}/analyses/completion/seed{seed}.csv", scale=SCALE, seed=SEEDS),
-        token_intervention=expand(
-            "results/{scale}/analyses/token_intervention/seed{seed}.csv", scale=SCALE, seed=SEEDS
-        ),
+        token_intervention=expand("results/{scale}/analyses/token_intervention/seed{seed}.csv", scale=SCALE, seed=SEEDS),
         nuclear_norm=expand("results/{scale}/analyses/nuclear_norm/seed{seed}.csv", scale=SCALE, seed=SEEDS),
         library=library("scripts/claims.py"),
     output:
@@ -37,6 +35,8 @@ rule claims:
         gpu=0,
     params:
         scale=SCALE,
+        seeds=SEEDS,
+        components=config["components"]["names"],
         task=config["task"],
     message:
         "Judging the claims"

@@ -1,0 +1,27 @@
+"""Judge the paper's claims on this run: a tidy table and a page to read."""
+
+import pandas as pd
+
+from abrupt.claims import SeedRun, claims_markdown, claims_table, findings
+from abrupt.files import write_atomically, write_csv
+from abrupt.job import job_log
+
+TABLES = ("head_scores", "completion", "token_intervention", "nuclear_norm")
+
+with job_log(snakemake.log[0]):
+    params, inputs = snakemake.params, snakemake.input
+    runs = {}
+    for i, seed in enumerate(params.seeds):
+        component_paths = inputs.components[i :: len(params.seeds)]
+        runs[seed] = SeedRun(
+            params.task["rank"],
+            params.task["mask_probability"],
+            training=pd.read_csv(inputs.training[i]),
+            components={name: pd.read_csv(path) for name, path in zip(params.components, component_paths, strict=True)},
+            **{name: pd.read_csv(inputs[name][i]) for name in TABLES},
+        )
+    results = f"results/{params.scale}"
+    table = claims_table(list(findings(runs, params.scale, results)))
+    write_csv(snakemake.output.csv, table)
+    page = claims_markdown(table, params.scale, params.task, params.seeds)
+    write_atomically(snakemake.output.markdown, page.encode())

@@ -1,1 +1,72 @@
-"""x"""
+"""Heads ranked by what they attend to, before the drop and at the end (the claim of the paper's Figure 4)."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from abrupt.figures import style
+
+LAST = "last"
+
+
+def tidy(task: dict[str, Any], training: list[str], head_scores: list[str]) -> pd.DataFrame:
+    """One row for each seed, key group, head and telling step: its score and its rank within seed and
+    key group, by the score at the last step. Random masks, all queries."""
+    curves = dict(list(style.read_training(training).groupby("seed")))
+    scores = pd.concat([pd.read_csv(path) for path in head_scores], ignore_index=True)
+    scores = scores[(scores["mask_pattern"] == "random") & (scores["query_group"] == "all")]
+    tables = []
+    for seed, of_seed in scores.groupby("seed"):
+        labels = style.labelled_steps(style.find_drop(curves[seed], task), of_seed["step"].unique().tolist())
+        first, last = min(labels), max(labels)
+        at_last = of_seed[of_seed["step"] == last].set_index(["key_group", "layer", "head"])["score"]
+        rank = at_last.groupby("key_group").rank(ascending=False, method="first").astype(int).rename("rank")
+        for step, label in {first: labels[first], last: LAST}.items():
+            shown = of_seed[of_seed["step"] == step].join(rank, on=rank.index.names)
+            tables.append(shown.assign(label=label))
+    columns = ["seed", "step", "label", "key_group", "rank", "layer", "head", "share", "uniform_share", "score"]
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+@style.styled
+def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+    """A panel for each key group, heads from the highest score at the last step down."""
+    groups, heads = table["key_group"].unique(), table["rank"].max()
+    figure = style.new_figure(style.TEXT_WIDTH, 1.1 + 0.12 * max(heads, 10))
+    axes = figure.subplots(1, len(groups))
+    one_seed = table["seed"].nunique() == 1
+    for panel, group in zip(axes, groups, strict=True):
+        of_group = table[table["key_group"] == group].sort_values("rank")
+        uniform = panel.axvline(0, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)), zorder=0)
+        for _, of_seed in of_group.groupby("seed"):
+            last, before = of_seed["label"] == LAST, of_seed["label"] != LAST
+            (end,) = panel.plot(
+                of_seed["score"][last], of_seed["rank"][last], "o-", color="#0072B2", markersize=3.5, linewidth=0.6
+            )
+            (start,) = panel.plot(
+                of_seed["score"][before], of_seed["rank"][before], "D", color="#D55E00", mfc="white", markersize=3
+            )
+        names = [f"L{layer}H{head}" for layer, head in zip(of_seed["layer"][last], of_seed["head"][last], strict=True)]
+        panel.set_yticks(range(1, heads + 1), names if one_seed else range(1, heads + 1))
+        panel.tick_params(axis="y", length=0, labelsize=6.5)
+        panel.set_ylim(heads + 0.6, 0.4)
+        panel.set_xlim(min(-0.2, 1.1 * of_group["score"].min()), 1.05)
+        panel.set_title("keys: " + group.replace("_", " "))
+        panel.grid(axis="y", color="0.92", linewidth=0.5)
+    axes[0].set_ylabel(
+        f"{'head (layer L, head H)' if one_seed else 'rank of head within its seed'}, {style.seeds_text(table)}"
+    )
+    figure.supxlabel(
+        "score = (share of attention on these keys − uniform share) / (1 − uniform share); 1: all attention on these keys",
+        size=7.5,
+    )
+    handles = [start, end, uniform]
+    labels = [_describe(table[table["label"] != LAST]), _describe(table[table["label"] == LAST]), "uniform attention"]
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _describe(table: pd.DataFrame) -> str:
+    labels = " or ".join(table["label"].unique())
+    return f"{labels} (step {style.span_text(table['step'])})"

@@ -1,0 +1,207 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from abrupt.drop import Drop, detect_drop, plateau_mse_masked, telling_steps
+
+PLATEAU = 2 / 9
+STEP = np.arange(100, 50_001, 100)
+
+quick = settings(max_examples=50, deadline=None, database=None, derandomize=True)
+
+
+def sigmoid_drop(step, middle, width, final=0.02):
+    """A plateau, then a sigmoid fall to `final` times the plateau."""
+    return PLATEAU * (1 - (1 - final) / (1 + np.exp(-(step - middle) / width)))
+
+
+# Curves that fall from the first step on.
+SMOOTH = {
+    "exponential, fast": PLATEAU * np.exp(-STEP / 1000),
+    "exponential, slow": PLATEAU * np.exp(-STEP / 10_000),
+    "straight line": PLATEAU * (1 - 0.98 * STEP / 50_000),
+    "cosine ramp": PLATEAU * (0.01 + 0.99 * (1 + np.cos(np.pi * STEP / 50_000)) / 2),
+    "power law": PLATEAU * (1 + STEP / 200) ** -1.0,
+    "slow power law": PLATEAU * (1 + STEP / 500) ** -0.5,
+}
+
+
+def noisy(curve, seed=0, deviation=0.02):
+    return curve * (1 + deviation * np.random.default_rng(seed).standard_normal(len(curve)))
+
+
+def test_plateau_level_is_the_mean_square_of_an_entry():
+    # x = sum over r of u v with u, v ~ Unif[-1, 1]: E[x^2] = r (1/3)^2.
+    assert plateau_mse_masked(1) == pytest.approx(1 / 3 * 1 / 3)
+    assert plateau_mse_masked(2) == pytest.approx(0.2222, abs=1e-4)
+
+
+@pytest.mark.parametrize(("middle", "width"), [(15_000, 150), (15_000, 600), (30_000, 1000), (5000, 100)])
+def test_sigmoid_drop_is_abrupt_and_where_it_was_put(middle, width):
+    final = 0.02
+    drop = detect_drop(STEP, sigmoid_drop(STEP, middle, width, final), PLATEAU)
+    fall_at_onset = 0.1 / (1 - final)
+    onset = middle + width * math.log(fall_at_onset / (1 - fall_at_onset))
+    completion = middle + width * math.log(0.9 / 0.1)
+    assert drop.found and drop.abrupt
+    # The curve is sampled every 100 steps.
+    assert drop.onset == pytest.approx(onset, abs=100)
+    assert drop.midpoint == pytest.approx(middle, abs=100)
+    assert drop.completion == pytest.approx(completion, abs=100)
+    assert drop.final == pytest.approx(final * PLATEAU, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_curve_that_falls_from_the_start_is_not_abrupt(name):
+    assert not detect_drop(STEP, SMOOTH[name], PLATEAU).abrupt
+
+
+@pytest.mark.parametrize(
+    ("name", "sharpness"), [("exponential, slow", 0.05), ("straight line", 0.12), ("cosine ramp", 0.35)]
+)
+def test_sharpness_of_smooth_curves_is_as_documented(name, sharpness):
+    assert detect_drop(STEP, SMOOTH[name], PLATEAU).sharpness == pytest.approx(sharpness, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", SMOOTH)
+def test_noise_does_not_make_a_smooth_curve_abrupt(name, seed):
+    assert not detect_drop(STEP, noisy(SMOOTH[name], seed), PLATEAU).abrupt
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_does_not_hide_an_abrupt_drop(seed):
+    drop = detect_drop(STEP, noisy(sigmoid_drop(STEP, 15_000, 400), seed), PLATEAU)
+    assert drop.abrupt and drop.onset == pytest.approx(14_130, abs=300)
+
+
+def test_one_loss_spike_does_not_make_a_smooth_decay_abrupt():
+    curve = SMOOTH["exponential, slow"].copy()
+    curve[300] = PLATEAU
+    assert not detect_drop(STEP, curve, PLATEAU).abrupt
+
+
+def test_spike_at_the_last_step_is_survived():
+    curve = sigmoid_drop(STEP, 15_000, 200)
+    curve[-1] = PLATEAU
+    assert isinstance(detect_drop(STEP, curve, PLATEAU), Drop)
+
+
+@pytest.mark.parametrize("level", [1.0, 1.05, 0.95, 0.6])
+def test_flat_curve_is_censored_at_its_last_step(level):
+    drop = detect_drop(STEP, np.full(len(STEP), level * PLATEAU), PLATEAU)
+    assert (drop.onset, drop.midpoint, drop.completion) == (None, None, None)
+    assert not drop.found and not drop.abrupt
+    assert drop.sharpness == 0
+    assert drop.last_step == 50_000
+
+
+def test_curve_cut_before_its_drop_is_censored():
+    before = STEP <= 14_000
+    drop = detect_drop(STEP[before], sigmoid_drop(STEP[before], 15_000, 100), PLATEAU)
+    assert not drop.found and drop.last_step == 14_000
+
+
+def test_shallow_fall_is_no_drop():
+    assert not detect_drop(STEP, sigmoid_drop(STEP, 15_000, 100, final=0.55), PLATEAU).found
+
+
+def test_curve_below_the_plateau_from_the_start_has_its_onset_at_zero_and_is_not_abrupt():
+    drop = detect_drop(STEP, 0.8 * PLATEAU * np.exp(-STEP / 300), PLATEAU)
+    assert drop.found and drop.onset == 0 and not drop.abrupt
+
+
+def test_instant_fall_between_the_first_two_steps_is_found():
+    curve = np.where(STEP == 100, PLATEAU, 0.01 * PLATEAU)
+    drop = detect_drop(STEP, curve, PLATEAU)
+    assert (drop.onset, drop.completion) == (100, 200)
+
+
+def test_curve_of_one_step_is_judged():
+    assert not detect_drop([100], [PLATEAU], PLATEAU).found
+    assert detect_drop([100], [0.0], PLATEAU).found
+
+
+def test_empty_curve_is_an_error():
+    with pytest.raises(ValueError, match="empty"):
+        detect_drop([], [], PLATEAU)
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_nan_at_the_end_gives_no_drop(count):
+    curve = sigmoid_drop(STEP, 15_000, 200)
+    curve[-count:] = math.nan
+    assert not detect_drop(STEP, curve, PLATEAU).found
+
+
+def test_curve_of_nan_gives_no_drop():
+    assert not detect_drop(STEP, np.full(len(STEP), math.nan), PLATEAU).found
+
+
+def test_nan_on_the_plateau_does_not_move_the_drop():
+    curve = sigmoid_drop(STEP, 15_000, 200)
+    whole = detect_drop(STEP, curve, PLATEAU)
+    curve[10] = math.nan
+    assert detect_drop(STEP, curve, PLATEAU) == whole
+
+
+curves = st.builds(
+    lambda middle, width, final: sigmoid_drop(STEP, middle, width, final),
+    st.integers(2000, 60_000),
+    st.integers(50, 8000),
+    st.floats(0.0, 0.7),
+)
+
+
+@quick
+@given(curve=curves, factor=st.integers(2, 1000))
+def test_stretching_the_step_axis_stretches_the_drop(curve, factor):
+    plain, stretched = detect_drop(STEP, curve, PLATEAU), detect_drop(STEP * factor, curve, PLATEAU)
+    assert stretched.found == plain.found
+    if plain.found:
+        scaled = (plain.onset * factor, plain.midpoint * factor, plain.completion * factor)
+        assert (stretched.onset, stretched.midpoint, stretched.completion) == scaled
+        assert stretched.sharpness == pytest.approx(plain.sharpness)
+
+
+@quick
+@given(curve=curves, exponent=st.integers(-20, 20))
+def test_the_unit_of_the_loss_does_not_matter(curve, exponent):
+    # Powers of two scale without rounding.
+    plain, scaled = detect_drop(STEP, curve, PLATEAU), detect_drop(STEP, curve * 2.0**exponent, PLATEAU * 2.0**exponent)
+    steps = (plain.onset, plain.midpoint, plain.completion)
+    assert (scaled.onset, scaled.midpoint, scaled.completion) == steps
+
+
+@quick
+@given(curve=curves)
+def test_onset_midpoint_and_completion_come_in_this_order(curve):
+    drop = detect_drop(STEP, curve, PLATEAU)
+    if drop.found:
+        assert drop.onset < drop.midpoint <= drop.completion <= drop.last_step
+
+
+DROP = Drop(last_step=50_000, final=0.002, onset=14_300, midpoint=15_200, completion=18_000)
+
+
+def test_telling_steps_are_before_in_the_middle_and_after():
+    steps = [50_000, 1000, 4000, 14_000, 15_000, 16_000]
+    assert telling_steps(DROP, steps) == {"before the drop": 14_000, "mid-drop": 15_000, "last": 50_000}
+
+
+def test_telling_steps_without_a_drop_are_the_first_and_the_last():
+    assert telling_steps(Drop(50_000, 0.2), [4000, 1000, 50_000]) == {"first": 1000, "last": 50_000}
+
+
+def test_telling_steps_take_the_first_step_if_the_drop_came_before_all():
+    steps = telling_steps(DROP, [20_000, 30_000, 50_000])
+    assert steps == {"before the drop": 20_000, "mid-drop": 20_000, "last": 50_000}
+
+
+def test_telling_steps_do_not_reorder_the_list_they_were_given():
+    steps = [50_000, 1000, 4000]
+    telling_steps(DROP, steps)
+    assert steps == [50_000, 1000, 4000]

@@ -1,0 +1,120 @@
+"""The training loop against a plain one, and what it logs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import TASK, tiny_trainer
+
+from abrupt.components import COMPONENTS, parameter_names
+from abrupt.errors import InputError
+from abrupt.task import Batch, sample_batch
+from abrupt.training import COLUMNS, Trainer, error_sums, evaluate, means
+
+
+def run(trainer, steps):
+    for _ in range(steps):
+        trainer.advance()
+    return trainer
+
+
+def test_same_weights_as_a_plain_adam_loop():
+    # float64, because Adam turns the rounding noise of gradients that are zero (key biases) into steps.
+    trainer = tiny_trainer(warmup_steps=0)
+    trainer.model.double()
+    plain = tiny_trainer().model.double()
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3, betas=(0.9, 0.98))
+    for step in range(50):
+        batch = sample_batch(TASK, 8, 0, "pretrain", step)
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(plain(batch.tokens), batch.target.flatten(1).double()).backward()
+        optimizer.step()
+    run(trainer, 50)
+    for ours, reference in zip(trainer.model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(ours, reference, rtol=0, atol=1e-9)
+
+
+def test_rows_are_means_over_the_window_of_the_training_forward():
+    trainer, shadow = tiny_trainer(), tiny_trainer()
+    squared, masks = [], []
+    for step in range(5):
+        batch = sample_batch(TASK, 8, 0, "pretrain", step)
+        with torch.no_grad():
+            squared.append((shadow.model(batch.tokens) - batch.target.flatten(1)).double().numpy() ** 2)
+        masks.append(~batch.observed.flatten(1).numpy())
+        shadow.advance()
+    run(trainer, 5)
+    squared, masks = np.concatenate(squared), np.concatenate(masks)
+    row = dict(zip(COLUMNS, trainer.rows[0], strict=True))
+    assert row["step"] == 5
+    assert row["mse_all"] == pytest.approx(squared.mean(), rel=1e-5)
+    assert row["mse_masked"] == pytest.approx(squared[masks].mean(), rel=1e-5)
+    assert row["mse_observed"] == pytest.approx(squared[~masks].mean(), rel=1e-5)
+
+
+def test_one_row_every_log_every_and_an_evaluation_every_eval_every():
+    trainer = run(tiny_trainer(), 20)
+    column = COLUMNS.index("eval_mse_all")
+    assert [row[0] for row in trainer.rows] == [5, 10, 15, 20]
+    assert [math.isnan(row[column]) for row in trainer.rows] == [True, False, True, False]
+
+
+def test_evaluation_batch_is_the_same_every_time_and_apart_from_training():
+    trainer = tiny_trainer()
+    before = trainer.eval_batch.tokens.clone()
+    run(trainer, 10)
+    assert torch.equal(trainer.eval_batch.tokens, before)
+    assert not torch.equal(sample_batch(TASK, 16, 0, "pretrain", 0).tokens, before)
+
+
+def test_means_survive_a_batch_without_masked_entries():
+    batch = sample_batch(TASK, 2, 0, "x")
+    batch = Batch(batch.tokens, batch.target, torch.ones_like(batch.observed))
+    result = means(error_sums(batch.target.flatten(1) + 1, batch))
+    assert result[:2].tolist() == [1.0, 1.0] and result[2:].isnan().all()
+
+
+def test_evaluation_correlation_is_one_for_a_perfect_model():
+    batch = sample_batch(TASK, 16, 0, "x")
+    result = evaluate(lambda tokens: batch.target.flatten(1), batch)
+    assert result[0] == 0 and result[-1] == pytest.approx(1)
+
+
+def test_warm_up_is_linear_then_constant():
+    schedule = tiny_trainer(warmup_steps=4).schedule
+    rates = [schedule.learning_rate_at(step) / schedule.learning_rate for step in range(6)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert tiny_trainer(warmup_steps=0).schedule.learning_rate_at(0) == schedule.learning_rate
+
+
+def test_non_finite_loss_names_the_step_and_keeps_the_weights():
+    trainer = run(tiny_trainer(), 7)
+    with torch.no_grad():
+        trainer.model.read_out.bias.fill_(math.inf)
+    weights = trainer.model.read_out.weight.clone()
+    with pytest.raises(InputError, match="step 8.*learning_rate"):
+        trainer.advance()
+    assert trainer.step == 7 and torch.equal(trainer.model.read_out.weight, weights)
+
+
+@pytest.mark.parametrize("stop", [1, 5, 13])
+def test_going_on_from_a_saved_state_gives_the_same_bits(stop):
+    whole = run(tiny_trainer(), 25)
+    state = {name: value.clone() for name, value in run(tiny_trainer(), stop).state().items()}
+    resumed = tiny_trainer()
+    resumed.load_state(state)
+    run(resumed, 25 - stop)
+    for name, value in whole.state().items():
+        assert torch.equal(value.nan_to_num(), resumed.state()[name].nan_to_num()), name
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_run_changes_its_component_and_nothing_else(component):
+    base = tiny_trainer()
+    names = parameter_names(base.model, COMPONENTS[component])
+    before = {name: value.clone() for name, value in base.model.state_dict().items()}
+    trainer = run(Trainer(base.model, names, TASK, base.schedule, 0, "components", "cpu"), 3)
+    after = trainer.model.state_dict()
+    assert {name for name in after if not torch.equal(after[name], before[name])} == set(names)
+    assert all(p.grad is None for name, p in trainer.model.named_parameters() if name not in names)

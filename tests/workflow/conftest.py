@@ -1,0 +1,61 @@
+"""A copy of the repository, and one complete smoke-scale run of it that the tests of this folder share."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+
+
+class Checkout:
+    """A copy of the repository to run Snakemake in."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for part in PARTS:
+            source = REPOSITORY / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(source, folder / part)
+
+    def snakemake(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        """Run Snakemake with stdout and stderr as one text in `.stdout`."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        settings = {"cwd": self.folder, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.run(command, text=True, check=False, **settings, **options)
+
+    def smoke(self, *arguments: str) -> subprocess.CompletedProcess:
+        return self.snakemake("--config", "scale=smoke", "--", *arguments)
+
+
+@pytest.fixture
+def new_checkout(tmp_path):
+    """A function that makes a fresh copy called by a name."""
+
+    def make(name: str) -> Checkout:
+        (tmp_path / name).mkdir()
+        return Checkout(tmp_path / name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory) -> Checkout:
+    """For dry runs and errors: nothing has been run in it."""
+    return Checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> Checkout:
+    """Everything, from nothing, at smoke scale."""
+    run = Checkout(tmp_path_factory.mktemp("smoke"))
+    result = run.smoke()
+    assert result.returncode == 0, result.stdout[-5000:]
+    return run
