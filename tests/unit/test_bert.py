@@ -99,7 +99,9 @@ def test_gradients_are_those_of_hugging_face(case):
     theirs = {name: p.grad for name, p in reference.named_parameters() if "token_type" not in name}
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, atol=1e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            ours[name], gradient, atol=1e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_hugging_face_with_our_weights_gives_our_output(case):

@@ -1,9 +1,11 @@
 """Every figure is drawn from its CSV alone, for any number of seeds and any shape, and without PyTorch."""
 
 import io
+import os
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -149,12 +151,19 @@ def test_heads_are_ranked_by_their_score_at_the_last_step(tmp_path):
         ([1000, 1900, 3000], {1000: "before the drop", 1900: "nearest to mid-drop", 3000: "last"}),
         ([1000, 3000], {1000: "before the drop", 3000: "last"}),
         ([1900, 3000], {1900: "first", 3000: "last"}),
+        ([3000], {3000: "last"}),
     ],
 )
 def test_step_labels_are_true(steps, labels):
     step = np.arange(50, 3001, 50)
     drop = detect_drop(step, np.interp(step, [1400, 1600], [1 / 9, 0.001]), 1 / 9)
     assert style.labelled_steps(drop, steps) == labels
+
+
+def test_one_attention_step_is_enough(tmp_path):
+    task, module = make_task(), import_module("abrupt.figures.ranked_heads")
+    table = module.tidy(task, **write_inputs(tmp_path, task, [1500])["ranked_heads"])
+    assert "last (step 3000)" in texts(module.draw(table[table["label"] == "last"], task))
 
 
 def test_saved_bytes_are_deterministic(tmp_path):
@@ -181,4 +190,6 @@ def test_no_setting_leaks_out_of_drawing(tmp_path):
 def test_figures_need_no_torch():
     imports = "; ".join(f"import abrupt.figures.{name}" for name in FIGURES)
     code = f"import sys; {imports}; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    workflow = str(Path(style.__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": workflow}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

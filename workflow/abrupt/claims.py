@@ -399,27 +399,50 @@ def overall_verdict(verdicts: list[str]) -> str:
     return HELD if held == len(tested) else f"{NOT_HELD} ({held} of {len(tested)} parts held)"
 
 
-def claims_markdown(table: pd.DataFrame, scale: str, task: dict[str, Any], seeds: list[int]) -> str:
-    """The table for reading: one section a claim, with its overall verdict."""
-    size = f"{task['rows']} x {task['columns']} matrices of rank {task['rank']}"
-    setting = f"{size}, mask probability {task['mask_probability']}; seeds {', '.join(map(str, seeds))}."
-    lines = [
-        f"# Which claims held at scale `{scale}`",
-        "",
-        f"{setting} A part held if its criterion holds for every seed; the number is the median over seeds.",
-        "Criteria were fixed before the run: workflow/abrupt/claims.py.",
-        "",
-        "| claim | | verdict |",
-        "|---|---|---|",
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a claim: claim, statement, source, verdict over all its parts."""
+    rows = []
+    for claim, parts in table.groupby("claim"):
+        statement, source = CLAIMS[claim]
+        rows.append((claim, statement, source, overall_verdict(list(parts["verdict"]))))
+    return pd.DataFrame(rows, columns=["claim", "statement", "source", "verdict"])
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The findings with numbers rounded and their units, for a page."""
+    measured = [
+        f"{_number(value)} {unit}".strip() if per_seed else "-"
+        for value, unit, per_seed in zip(table["measured"], table["unit"], table["per_seed"], strict=True)
     ]
-    groups = list(table.groupby("claim"))
-    for claim, rows in groups:
-        lines.append(f"| {claim} | {rows['statement'].iloc[0]} | **{overall_verdict(list(rows['verdict']))}** |")
-    for claim, rows in groups:
-        lines += ["", f"## Claim {claim} ({rows['source'].iloc[0]})", "", rows["statement"].iloc[0], ""]
-        lines += ["| quantity | measured | criterion | verdict | evidence |", "|---|---|---|---|---|"]
-        for row in rows.itertuples():
-            measured = f"{_number(row.measured)} {row.unit}" if row.per_seed else "-"
-            evidence = f"`{row.evidence}`" if row.evidence != "-" else "-"
-            lines.append(f"| {row.quantity} | {measured} | {row.criterion} | {row.verdict} | {evidence} |")
-    return "\n".join(lines) + "\n"
+    return table.assign(measured=measured)[["claim", "quantity", "measured", "criterion", "verdict", "evidence"]]
+
+
+def introduction(scale: str, task: dict[str, Any], seeds: list[int]) -> str:
+    """What was run, and how to read the verdicts, in a few sentences."""
+    return (
+        f"Scale {scale}: {task['rows']} x {task['columns']} matrices of rank {task['rank']}, mask probability "
+        f"{task['mask_probability']}; seeds {', '.join(map(str, seeds))}. A part held if its criterion holds for every "
+        "seed; the number is the median over seeds. Criteria were fixed before the run, in workflow/abrupt/claims.py."
+    )
+
+
+def claims_markdown(table: pd.DataFrame, introduction: str) -> str:
+    """The verdicts, then the findings, as a page of Markdown."""
+    parts = ["# Which claims held", introduction, _markdown_table(verdicts(table))]
+    return "\n\n".join([*parts, "## What was measured", _markdown_table(readable(table))]) + "\n"
+
+
+def _markdown_table(table: pd.DataFrame) -> str:
+    rows = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(str(cell).replace("*", "\\*") for cell in row) + " |" for row in rows)
+
+
+def claims_html(table: pd.DataFrame, introduction: str) -> str:
+    """The same page for the report, where Markdown is not rendered."""
+    style = "body{font:14px sans-serif;margin:1em}table{border-collapse:collapse;margin:1em 0}"
+    style += "td,th{border:1px solid #bbb;padding:4px 8px;text-align:left;vertical-align:top}"
+    tables = "<h2>What was measured</h2>".join(part.to_html(index=False) for part in (verdicts(table), readable(table)))
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Claims</title><style>{style}</style></head>'
+        f"<body><h1>Which claims held</h1><p>{introduction}</p>{tables}</body></html>"
+    )

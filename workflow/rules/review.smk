@@ -1,6 +1,6 @@
 """What a reviewer reads: the claims, with verdicts.
 
-Needs: training curves, head scores and analyses of every seed. Gives: claims.csv and claims.md.
+Needs: training curves, head scores and analyses of every seed. Gives: claims.csv, and the same as a page.
 """
 
 
@@ -16,8 +16,9 @@ rule claims:
         library=library("scripts/claims.py"),
     output:
         csv=f"results/{SCALE}/claims.csv",
-        markdown=report(
-            f"results/{SCALE}/claims.md",
+        markdown=f"results/{SCALE}/claims.md",
+        html=report(
+            f"results/{SCALE}/claims.html",
             caption="../report/claims.rst",
             category="Claims",
             labels={"table": "claims and verdicts"},

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from abrupt.claims import SeedRun, claims_markdown, claims_table, findings
+from abrupt.claims import SeedRun, claims_html, claims_markdown, claims_table, findings, introduction
 from abrupt.files import write_atomically, write_csv
 from abrupt.job import job_log
 
@@ -23,5 +23,6 @@ with job_log(snakemake.log[0]):
     results = f"results/{params.scale}"
     table = claims_table(list(findings(runs, params.scale, results)))
     write_csv(snakemake.output.csv, table)
-    page = claims_markdown(table, params.scale, params.task, params.seeds)
-    write_atomically(snakemake.output.markdown, page.encode())
+    about = introduction(params.scale, params.task, params.seeds)
+    write_atomically(snakemake.output.markdown, claims_markdown(table, about).encode())
+    write_atomically(snakemake.output.html, claims_html(table, about).encode())

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.drop import Drop
+from abrupt.drop import Drop, plateau_mse_masked
 from abrupt.figures import style
 
 CURVES = {
@@ -36,10 +36,11 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     title = f"whole run, log scale ({style.seeds_text(table)})"
     without = table[~table["seed"].isin(found)]
     if len(without):
-        title += f"\n{style.seeds_text(without)}: no drop within {without['step'].max()} steps (last MSE above half the plateau)"
+        censored = [drop for drop in drops.values() if not drop.found]
+        title += f"\n{style.seeds_text(without)}: no drop {style.no_drop_text(censored, task)}"
     whole.set_title(title)
     for axes in zoomed:
-        _zoom(axes, list(found.values()), table["step"].max())
+        _zoom(axes, list(found.values()), table["step"].max(), plateau_mse_masked(task["rank"]))
     handles, labels = whole.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
@@ -59,7 +60,7 @@ def _draw_curves(axes: Axes, table: pd.DataFrame, found: dict[int, Drop]) -> Non
                 axes.plot(step, at.get(step), marker, color="black", mfc="white", label=label, zorder=3)
 
 
-def _zoom(axes: Axes, drops: list[Drop], last_step: int) -> None:
+def _zoom(axes: Axes, drops: list[Drop], last_step: int, plateau: float) -> None:
     """Limit to the drops, as long a time before and after, and name the phases."""
     onset, completion = min(drop.onset for drop in drops), max(drop.completion for drop in drops)
     start, end = max(0, 2 * onset - completion), min(last_step, 2 * completion - onset)
@@ -70,5 +71,5 @@ def _zoom(axes: Axes, drops: list[Drop], last_step: int) -> None:
             axes.text((left + right) / 2, 0.99, phase, ha="center", va="top", transform=axes.get_xaxis_transform())
     for drop in drops:
         axes.axvspan(drop.onset, drop.completion, color="0.5", alpha=0.15, linewidth=0, zorder=-1)
-    axes.set(xlim=(start, end), ylim=(0, axes.get_ylim()[1] * 1.2))
+    axes.set(xlim=(start, end), ylim=(0, 1.35 * plateau))
     axes.set_title("around the drop, linear scale")

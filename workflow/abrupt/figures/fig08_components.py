@@ -29,7 +29,7 @@ def tidy(task: dict[str, Any], training: list[str], components: list[str]) -> pd
 @style.styled
 def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     """Masked-entry MSE against the step of each run, onsets marked (Figure 8)."""
-    figure = style.new_figure(style.TEXT_WIDTH, 3.5)
+    figure = style.new_figure(style.TEXT_WIDTH, 4.2)
     axes = figure.subplots()
     drops = {key: style.find_drop(run, task) for key, run in table.groupby(["component", "seed"])}
     ends = [1.05 * drop.completion for (component, _), drop in drops.items() if component == ALL and drop.found]
@@ -41,24 +41,25 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
         for seed, run in runs:
             onset = drops[component, seed].onset
             axes.plot(run["step"], run["mse_masked"], linewidth=0.9, markevery=run["step"] == onset, **look)
-        outcome = _outcome([drops[component, seed] for seed in runs.groups], table["step"].min())
+        outcome = _outcome([drops[component, seed] for seed in runs.groups], table["step"].min(), task)
         axes.plot([], [], **look, label=f"{component.replace('_', ' ')}: {outcome}")
     style.draw_plateau(axes, task)
     axes.set(yscale="log", xlim=(0, end), xlabel=style.STEP_LABEL, ylabel="masked-entry " + style.MSE_LABEL)
     axes.set_title(f"each part trained alone, and normal training ({style.seeds_text(table)})")
-    figure.legend(loc="outside lower center", ncols=2, title="trained part: onset of its drop (marker)")
+    figure.legend(loc="outside lower center", title="trained part: onset of its drop (marker)")
     return figure
 
 
-def _outcome(drops: list[Drop], first_step: int) -> str:
+def _outcome(drops: list[Drop], first_step: int, task: dict[str, Any]) -> str:
     """The onsets of one component's runs, and how many of its seeds have no plateau or no drop."""
-    onsets = [drop.onset for drop in drops if drop.found and drop.onset > first_step]
+    at_once = [drop for drop in drops if drop.found and drop.onset <= first_step]
+    onsets = [drop.onset for drop in drops if drop.found and drop not in at_once]
+    censored = [drop for drop in drops if not drop.found]
     outcomes = [f"step {style.span_text(onsets)}"] if onsets else []
-    others = {
-        "no plateau": sum(drop.found and drop.onset <= first_step for drop in drops),
-        f"none within {drops[0].last_step} steps": sum(not drop.found for drop in drops),
-    }
-    for outcome, count in others.items():
-        if count:
-            outcomes.append(outcome if count == len(drops) else f"{outcome} in {count} of {len(drops)} seeds")
+    for some, outcome in [(at_once, "no plateau"), (censored, "none")]:
+        if some:
+            seeds = "" if len(some) == len(drops) else f" in {len(some)} of {len(drops)} seeds"
+            outcomes.append(outcome + seeds)
+    if censored:
+        outcomes[-1] += f" {style.no_drop_text(censored, task)}"
     return ", ".join(outcomes)

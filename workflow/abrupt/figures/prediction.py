@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from abrupt.figures import style
 
-NAMES = {False: "masked entries", True: "observed entries"}
+NAMES = {False: "masked", True: "observed"}
 
 
 def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFrame:
@@ -50,14 +50,14 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     value_image = style.draw_matrix(axes[0, 0], truth, observed, **values)
     axes[0, 0].set_title(f"truth, rank {task['rank']} (seed {first['seed'].iloc[0]})\nmasked entries outlined")
     style.draw_matrix(axes[1, 0], np.where(observed, truth, np.nan), observed, **values)
-    axes[1, 0].set_title("input: observed entries,\nerrors to the right")
+    axes[1, 0].set_title("input:\nthe observed entries")
     for (above, below), step in zip(axes[:, 1:].T, steps, strict=True):
         at_step = table[table["step"] == step]
         style.draw_matrix(above, style.grid(at_step, "prediction"), observed, **values)
         above.set_title(f"prediction, step {step}\n({at_step['label'].iloc[0]})")
         error_image = style.draw_matrix(below, style.grid(at_step, "error"), observed, **errors)
         mse = {seen: (part["error"] ** 2).mean() for seen, part in at_step.groupby("observed")}
-        below.set_title("\n".join(f"MSE at {name}: {mse[seen]:.2g}" for seen, name in NAMES.items() if seen in mse))
+        below.set_title("\n".join(f"{name} MSE: {mse[seen]:.2g}" for seen, name in NAMES.items() if seen in mse))
     for row in axes:
         row[0].set_ylabel("row")
     for panel in axes[1]:

@@ -58,15 +58,16 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
         f"{'head (layer L, head H)' if one_seed else 'rank of head within its seed'}, {style.seeds_text(table)}"
     )
     figure.supxlabel(
-        "score = (share of attention on these keys − uniform share) / (1 − uniform share); 1: all attention on these keys",
+        "score = (share of attention − uniform share) / (1 − uniform share); at 1 all attention is on these keys",
         size=7.5,
     )
-    handles = [start, end, uniform]
-    labels = [_describe(table[table["label"] != LAST]), _describe(table[table["label"] == LAST]), "uniform attention"]
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    is_last = table["label"] == LAST
+    marked = [(mark, part) for mark, part in [(start, table[~is_last]), (end, table[is_last])] if len(part)]
+    handles, labels = [mark for mark, _ in marked], [_describe(part) for _, part in marked]
+    figure.legend([*handles, uniform], [*labels, "uniform attention"], loc="outside upper center", ncols=3)
     return figure
 
 
 def _describe(table: pd.DataFrame) -> str:
-    labels = " or ".join(table["label"].unique())
-    return f"{labels} (step {style.span_text(table['step'])})"
+    """'before the drop (step 2500)', or the range of steps if seeds differ."""
+    return f"{' or '.join(table['label'].unique())} (step {style.span_text(table['step'])})"

@@ -1,7 +1,7 @@
 """The one style of all figures, what several of them read or draw, and how they are saved."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,6 @@ MAGNITUDE_COLORS = "magma_r"
 GREY = "0.45"
 
 STYLE = {
-    "figure.dpi": 100,
     "savefig.dpi": 300,
     "pdf.fonttype": 42,
     "font.family": "DejaVu Sans",
@@ -44,7 +43,6 @@ STYLE = {
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.0,
     "lines.markersize": 4.5,
-    "hatch.linewidth": 0.5,
 }
 
 # Decorates every `draw`, so that no setting leaks to or from other code.
@@ -88,7 +86,7 @@ def labelled_steps(drop: Drop, steps: list[int]) -> dict[int, str]:
     telling = telling_steps(drop, steps)
     middle = telling.pop("mid-drop", None)
     labels = {step: label for label, step in telling.items()}
-    if drop.found and min(labels) > drop.onset:
+    if drop.found and drop.onset < min(labels) < max(labels):
         labels[min(labels)] = "first"
     if middle not in {None, *labels}:
         labels[middle] = "mid-drop" if drop.onset < middle < drop.completion else "nearest to mid-drop"
@@ -124,9 +122,15 @@ def seeds_text(table: pd.DataFrame) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def span_text(steps: Iterable[int]) -> str:
+def span_text(numbers: Collection[float]) -> str:
     """'900' or '900–1400'."""
-    return "–".join(str(step) for step in sorted({min(steps), max(steps)}))
+    return "–".join(str(number) for number in sorted({min(numbers), max(numbers)}))
+
+
+def no_drop_text(drops: list[Drop], task: dict[str, Any]) -> str:
+    """'within 5000 steps (ends at 98.7 % of plateau)' for curves without a drop: how far from one they are."""
+    levels = [round(100 * drop.final / plateau_mse_masked(task["rank"]), 1) for drop in drops]
+    return f"within {drops[0].last_step} steps (ends at {span_text(levels)} % of plateau)"
 
 
 def draw_plateau(axes: Axes, task: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     top, bottom = figure.subfigures(2, 1, height_ratios=[2.4 * min(rows / columns, 1.5) + 0.5, 0.75 * lines + 0.4])
     left, right = top.subplots(1, 2)
     value, observed = style.grid(table, "value"), style.grid(table, "observed")
-    limit = np.abs(value).max() or 1
+    limit = np.abs(value).max()
     for axes, seen in [(left, np.ones_like(observed)), (right, observed)]:
         shown = np.where(seen, value, np.nan)
         axes.set_facecolor("0.9")

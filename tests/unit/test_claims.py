@@ -1,0 +1,387 @@
+import html
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from abrupt.claims import (
+    CLAIMS,
+    SeedRun,
+    claims_html,
+    claims_markdown,
+    claims_table,
+    findings,
+    introduction,
+    overall_verdict,
+)
+
+RANK, MASK_PROBABILITY = 2, 0.3
+PLATEAU = 2 / 9
+ONSET, LAST = 10_000, 100_000
+STEP = np.arange(500, LAST + 1, 500)
+MATRICES = 200
+
+
+def curve(mse_masked, mse_observed=0.002):
+    return pd.DataFrame({"step": STEP, "mse_masked": mse_masked, "mse_observed": mse_observed})
+
+
+def drop_at(onset):
+    """On the plateau up to `onset`, then down to 2 % of it within 1500 steps."""
+    return PLATEAU * np.interp(STEP, [onset, onset + 1500], [1.0, 0.02])
+
+
+def decay(time=2000):
+    return PLATEAU * np.exp(-STEP / time)
+
+
+def slow_ramp():
+    """A straight line from the start that passes 90 % of the plateau where the drop of `drop_at` begins."""
+    return PLATEAU * (1 - 0.1 * STEP / ONSET).clip(min=0.001)
+
+
+def flat():
+    return np.full(len(STEP), PLATEAU)
+
+
+UNIFORM = {"same_row": 6 / 49, "same_column": 6 / 49, "self": 1 / 49, "observed": 0.7, "masked": 0.3}
+
+
+def scores_at(step, **lifts):
+    """Head scores of two heads: uniform, but for the lifts (times the uniform share) of the named groups."""
+    rows = [
+        {
+            "step": step,
+            "mask_pattern": pattern,
+            "layer": 1,
+            "head": head,
+            "query_group": query_group,
+            "key_group": key_group,
+            "share": uniform * (lifts.get(key_group, 1.0) if head == 1 else 1.0),
+            "uniform_share": uniform,
+        }
+        for pattern in ("random", "masked_rows")
+        for head in (1, 2)
+        for query_group in ("all", "observed", "masked")
+        for key_group, uniform in UNIFORM.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+STRUCTURED = {"same_row": 5.0, "same_column": 5.0, "masked": 0.1}
+
+
+def head_scores(before=None, after=None):
+    return pd.concat([scores_at(0), scores_at(5000, **(before or {})), scores_at(LAST, **(after or {}))])
+
+
+def completion(final_mse, nuclear_norm=5.0, matrices=MATRICES):
+    spread = 1 + 0.1 * np.sin(np.arange(matrices))
+    tables = [
+        pd.DataFrame(
+            {"step": step, "matrix": range(matrices), "mse_all": mse * spread, "nuclear_norm": nuclear_norm * spread}
+        )
+        for step, mse in ((0, 0.0667), (LAST, final_mse))
+    ]
+    return pd.concat(tables)
+
+
+def intervention(mse_to_value=0.001, ratio=1.0):
+    values = np.array([math.nan, 0.44, -0.24])
+    if_copying = PLATEAU + np.nan_to_num(values) ** 2
+    tables = [
+        pd.DataFrame(
+            {
+                "step": step,
+                "token_value": values,
+                "mse_to_value": to_value,
+                "mse_to_truth": if_copying * share,
+                "mse_if_copying": if_copying,
+            }
+        )
+        # After the drop nothing is copied any more.
+        for step, to_value, share in ((5000, mse_to_value, ratio), (LAST, 0.3, 0.2))
+    ]
+    return pd.concat(tables)
+
+
+def nuclear_norm(mse=0.0113, norm=4.0):
+    # Not the spread of `completion`: the paired difference has one of its own.
+    spread = 1 + 0.1 * np.cos(3 * np.arange(MATRICES))
+    return pd.DataFrame({"matrix": range(MATRICES), "mse_all": mse * spread, "nuclear_norm": norm * spread})
+
+
+def components(**changed):
+    curves = {
+        "token_embedding": decay(),
+        "mlp": decay(),
+        "attention": drop_at(4000),
+        "position_embedding": drop_at(30_000),
+        "both_embeddings": drop_at(8000),
+    }
+    return {name: curve(values) for name, values in (curves | changed).items()}
+
+
+def tables(**changed):
+    """Tables of a run in which every claim holds, but for those given."""
+    return {
+        "training": curve(drop_at(ONSET)),
+        "components": components(),
+        "head_scores": head_scores(after=STRUCTURED),
+        "completion": completion(0.002),
+        "token_intervention": intervention(),
+        "nuclear_norm": nuclear_norm(),
+        **changed,
+    }
+
+
+def judged(*changes, scale="cpu", rank=RANK):
+    """The claims table of one run for each dict of changed tables."""
+    runs = {seed: SeedRun(rank, MASK_PROBABILITY, **tables(**changed)) for seed, changed in enumerate(changes)}
+    return claims_table(list(findings(runs, scale, f"results/{scale}")))
+
+
+def failed(table):
+    return set(table.loc[table["verdict"] == "not held", "claim"])
+
+
+def test_run_that_has_every_effect_holds_every_tested_claim():
+    table = judged({})
+    assert set(table["verdict"]) == {"held", "not tested at this scale", "not tested yet"}
+
+
+BROKEN = {
+    "smooth decay": ({"training": curve(slow_ramp())}, 1),
+    "observed entries not copied": ({"training": curve(drop_at(ONSET), mse_observed=0.5 * PLATEAU)}, 2),
+    "token value not copied": ({"token_intervention": intervention(mse_to_value=0.02)}, 2),
+    "error under intervention not that of copying": ({"token_intervention": intervention(ratio=0.8)}, 2),
+    "high final error": ({"completion": completion(0.008)}, 3),
+    "worse than nuclear norm": ({"nuclear_norm": nuclear_norm(mse=0.001)}, 4),
+    "same nuclear norm": ({"nuclear_norm": nuclear_norm(norm=5.0)}, 4),
+    "heads uniform at the end": ({"head_scores": head_scores()}, 5),
+    "no head on the same column": ({"head_scores": head_scores(after={"same_row": 5.0, "masked": 0.1})}, 5),
+    "no head avoids masked entries": ({"head_scores": head_scores(after={"same_row": 5.0, "same_column": 5.0})}, 5),
+    "heads structured before the drop": ({"head_scores": head_scores(before=STRUCTURED, after=STRUCTURED)}, 5),
+    "position run early": ({"components": components(position_embedding=drop_at(6000))}, 6),
+    "attention run late": ({"components": components(attention=drop_at(15_000))}, 6),
+    "attention run without a plateau": ({"components": components(attention=decay())}, 6),
+    "token run with a plateau": ({"components": components(token_embedding=drop_at(5000))}, 6),
+    "mlp run without a drop": ({"components": components(mlp=flat())}, 6),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_breaking_one_effect_breaks_its_claim_alone(broken):
+    changed, claim = BROKEN[broken]
+    assert failed(judged(changed)) == {claim}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_one_seed_of_two_that_fails_is_enough(broken):
+    changed, claim = BROKEN[broken]
+    assert failed(judged({}, changed)) == failed(judged(changed, {})) == {claim}
+
+
+def test_random_masks_and_all_queries_alone_decide_about_heads():
+    scores = head_scores(after=STRUCTURED)
+    elsewhere = (scores["mask_pattern"] != "random") | (scores["query_group"] != "all")
+    scores.loc[elsewhere, "share"] = scores.loc[elsewhere, "uniform_share"] * 7
+    assert not failed(judged({"head_scores": scores}))
+
+
+@pytest.mark.parametrize("elsewhere", [STEP < ONSET / 2, STEP > ONSET], ids=["first half", "after the onset"])
+def test_copying_is_measured_over_the_second_half_of_the_plateau_alone(elsewhere):
+    observed = np.where(elsewhere, PLATEAU, 0.002)
+    row = judged({"training": curve(drop_at(ONSET), observed)}).query("claim == 2").iloc[0]
+    assert row["measured"] == pytest.approx(0.002 / PLATEAU)
+
+
+def test_measured_onset_is_the_last_step_on_the_plateau():
+    row = judged({}).query("claim == 1 and quantity == 'onset of the drop'").iloc[0]
+    # The level falls below 90 % at 10 153, between two rows.
+    assert row["measured"] == 10_000
+    assert row["per_seed"] == "seed 0: 1e+04"
+
+
+def test_measured_is_the_median_over_seeds():
+    late = {"training": curve(drop_at(12_000))}
+    later = {"training": curve(drop_at(20_000))}
+    assert judged({}, later, late).query("quantity == 'onset of the drop'")["measured"].item() == 12_000
+
+
+def test_values_of_the_other_rows():
+    measured = judged({}).set_index("quantity")["measured"]
+    assert measured["MSE at observed entries, late plateau / (rank/9)"] == pytest.approx(0.002 * 9 / 2)
+    assert measured["MSE at masked entries, late plateau / (rank/9)"] == pytest.approx(1)
+    assert measured["final MSE / plateau MSE (mask probability * rank/9), all entries"] == pytest.approx(0.03, rel=0.01)
+    ratio = measured["final MSE / MSE of nuclear-norm minimisation, all entries"]
+    assert ratio == pytest.approx(0.002 / 0.0113, rel=0.01)
+    assert measured["share on the same row / uniform share, strongest head, last step"] == pytest.approx(5)
+    assert measured["share on masked entries / uniform share, weakest head, last step"] == pytest.approx(0.1)
+    assert measured["attention alone: onset / normal onset"] == pytest.approx(0.4)
+
+
+def test_paired_difference_is_in_standard_errors():
+    model, minimiser = completion(0.002)["mse_all"].to_numpy()[MATRICES:], nuclear_norm()["mse_all"].to_numpy()
+    difference = model - minimiser
+    expected = difference.mean() / (difference.std(ddof=1) / MATRICES**0.5)
+    row = judged({}).query("quantity == 'the same difference, model - minimiser, paired by matrix'").iloc[0]
+    assert row["measured"] == pytest.approx(expected)
+
+
+def test_pairing_is_by_matrix_and_not_by_row():
+    shuffled = nuclear_norm().sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(judged({"nuclear_norm": shuffled}), judged({}))
+
+
+def test_run_without_a_drop_is_judged():
+    table = judged({"training": curve(flat())})
+    onset = table.query("quantity == 'onset of the drop'").iloc[0]
+    assert onset["verdict"] == "not held"
+    assert math.isnan(onset["measured"])
+    assert onset["per_seed"] == "seed 0: no drop"
+    assert {1, 6} <= failed(table)
+
+
+def test_one_seed_without_a_drop_leaves_the_other_seed_its_number():
+    onset = judged({}, {"training": curve(flat())}).query("quantity == 'onset of the drop'").iloc[0]
+    assert onset["per_seed"] == "seed 0: 1e+04; seed 1: no drop"
+    assert math.isnan(onset["measured"])
+
+
+def test_component_without_a_drop_is_said_to_have_none():
+    row = judged({"components": components(attention=flat())})
+    row = row[row["quantity"] == "attention alone: onset / normal onset"].iloc[0]
+    assert (row["per_seed"], row["verdict"]) == ("seed 0: no drop", "not held")
+
+
+def test_run_that_never_was_on_the_plateau_is_judged():
+    table = judged({"training": curve(0.5 * decay())})
+    assert 1 in failed(table)
+
+
+def test_component_that_is_not_configured_is_no_crash():
+    only_attention = {"attention": curve(drop_at(4000))}
+    table = judged({"components": only_attention})
+    row = table[table["quantity"] == "attention alone: onset / normal onset"].iloc[0]
+    assert row["verdict"] == "held"
+    others = table[table["quantity"].str.startswith(("token embedding alone", "mlp alone", "position embedding alone"))]
+    assert not set(others["verdict"]) & {"held", "not held"}
+
+
+def test_only_a_missing_drop_is_called_no_drop():
+    # One matrix has no standard error.
+    one = {"completion": completion(0.002, matrices=1), "nuclear_norm": nuclear_norm().iloc[:1]}
+    table = judged(one)
+    assert not table.loc[table["claim"] == 4, "per_seed"].str.contains("no drop").any()
+
+
+PAPER_ONLY = ["final MSE over all entries", "position embedding alone: onset"]
+
+
+@pytest.mark.parametrize("quantity", PAPER_ONLY)
+@pytest.mark.parametrize(
+    ("scale", "verdict"),
+    [("smoke", "not tested at this scale"), ("cpu", "not tested at this scale"), ("paper", "held")],
+)
+def test_the_papers_own_numbers_are_tested_at_paper_scale_alone(scale, verdict, quantity):
+    row = judged({}, scale=scale).set_index("quantity").loc[quantity]
+    assert row["verdict"] == verdict
+    assert not math.isnan(row["measured"])
+
+
+def test_paper_numbers_fail_at_paper_scale_when_they_are_missed():
+    missed = {"completion": completion(0.0055), "components": components(position_embedding=drop_at(45_000))}
+    verdicts = judged(missed, scale="paper").set_index("quantity")["verdict"]
+    assert verdicts[PAPER_ONLY].tolist() == ["not held", "not held"]
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_claim_seven_is_not_tested_yet(scale):
+    assert judged({}, scale=scale).query("claim == 7")["verdict"].tolist() == ["not tested yet"]
+
+
+def test_levels_scale_with_the_rank():
+    def halved(table, *columns):
+        return table.assign(**{column: table[column] / 2 for column in columns})
+
+    # At rank 1 every MSE is half of that at rank 2.
+    changed = {
+        "training": halved(tables()["training"], "mse_masked", "mse_observed"),
+        "components": {name: halved(table, "mse_masked") for name, table in components().items()},
+        "completion": halved(completion(0.002), "mse_all"),
+        "nuclear_norm": halved(nuclear_norm(), "mse_all"),
+        "token_intervention": halved(intervention(), "mse_to_value", "mse_to_truth", "mse_if_copying"),
+    }
+    assert not failed(judged(changed, rank=1))
+
+
+def test_table_has_the_documented_columns_and_every_claim():
+    table = judged({})
+    assert list(table.columns[:6]) == ["claim", "quantity", "measured", "criterion", "verdict", "evidence"]
+    assert set(table["claim"]) == set(CLAIMS)
+    assert not table.duplicated(["claim", "quantity"]).any()
+
+
+def test_evidence_is_under_the_results_of_the_scale():
+    evidence = judged({}, scale="smoke").query("claim != 7")["evidence"]
+    assert evidence.str.startswith("results/smoke/").all()
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "overall"),
+    [
+        (["held", "held"], "held"),
+        (["held", "not held", "held"], "not held (2 of 3 parts held)"),
+        (["not tested at this scale", "held"], "held"),
+        (["not tested at this scale", "not held"], "not held (0 of 1 parts held)"),
+        (["not tested yet"], "not tested yet"),
+    ],
+)
+def test_overall_verdict(verdicts, overall):
+    assert overall_verdict(verdicts) == overall
+
+
+SETTING = {"rows": 7, "columns": 7, "rank": 2, "mask_probability": 0.3}
+
+
+def about():
+    return introduction("cpu", SETTING, [0, 1])
+
+
+def test_introduction_names_the_setting():
+    assert "7 x 7 matrices of rank 2, mask probability 0.3; seeds 0, 1." in about()
+
+
+VERDICTS = {claim: "held" for claim in CLAIMS} | {3: "not held (0 of 1 parts held)", 7: "not tested yet"}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_markdown_has_each_claim_with_its_verdict(claim):
+    lines = claims_markdown(judged(BROKEN["high final error"][0]), about()).splitlines()
+    statement, source = CLAIMS[claim]
+    assert f"| {claim} | {statement} | {source} | {VERDICTS[claim]} |" in lines
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_html_page_has_each_claim_with_its_verdict(claim):
+    page = claims_html(judged(BROKEN["high final error"][0]), about())
+    cells = [f"<td>{html.escape(str(cell))}</td>" for cell in (claim, *CLAIMS[claim], VERDICTS[claim])]
+    assert "".join(cells) in "".join(line.strip() for line in page.splitlines())
+
+
+@pytest.mark.parametrize("to_page", [claims_markdown, claims_html])
+def test_pages_have_the_introduction(to_page):
+    assert about() in to_page(judged({}), about())
+
+
+def test_markdown_has_a_row_for_each_finding():
+    table = judged({"training": curve(flat())})
+    lines = claims_markdown(table, about()).splitlines()
+    for row in table.itertuples():
+        quantity = row.quantity.replace("*", r"\*")
+        (line,) = [line for line in lines if line.startswith(f"| {row.claim} | {quantity} |")]
+        assert f"| {row.criterion} | {row.verdict} |" in line
+        # A bar in a cell would split it.
+        assert line.count("|") == 7

@@ -1,0 +1,295 @@
+import copy
+from functools import reduce
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from abrupt.errors import InputError
+from abrupt.settings import check, explain_schema_error, flattened, merged, retyped
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+SCALES = {path.stem: yaml.safe_load(path.read_text()) or {} for path in (ROOT / "workflow/scales").glob("*.yaml")}
+
+
+def changed(**values):
+    """config.yaml with some values replaced: section__key=value."""
+    config = copy.deepcopy(CONFIG)
+    for name, value in values.items():
+        *sections, key = name.split("__")
+        reduce(dict.__getitem__, sections, config)[key] = value
+    return config
+
+
+def without(*path):
+    """config.yaml without one key."""
+    config = copy.deepcopy(CONFIG)
+    del reduce(dict.__getitem__, path[:-1], config)[path[-1]]
+    return config
+
+
+def violations(config):
+    return list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(config))
+
+
+def explained(config):
+    (violation,) = violations(config)
+    return explain_schema_error(violation)
+
+
+def test_merged_lays_nested_dicts_over_one_another():
+    base = {"a": 1, "b": {"c": 2, "d": {"e": 3, "f": 4}}}
+    assert merged(base, {"b": {"d": {"e": 5}}, "g": 6}) == {"a": 1, "b": {"c": 2, "d": {"e": 5, "f": 4}}, "g": 6}
+
+
+def test_merged_replaces_lists():
+    assert merged({"steps": [0, 10, 20]}, {"steps": [0, 5]}) == {"steps": [0, 5]}
+
+
+@pytest.mark.parametrize(("base", "over"), [({"a": {"b": 1}}, {"a": 2}), ({"a": 2}, {"a": {"b": 1}})])
+def test_merged_replaces_a_dict_by_a_value_and_a_value_by_a_dict(base, over):
+    assert merged(base, over) == over
+
+
+def test_merged_does_not_change_its_arguments():
+    base, over = {"a": {"b": 1, "c": [1]}}, {"a": {"b": 2}, "d": {"e": 1}}
+    before = copy.deepcopy((base, over))
+    merged(base, over)
+    assert (base, over) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("9", 9),
+        ("0.5", 0.5),
+        ("true", True),
+        ("[1, 2]", [1, 2]),
+        ("smoke", "smoke"),
+        ("null", None),
+        (7, 7),
+        (0.1, 0.1),
+    ],
+)
+def test_retyped_reads_text_as_yaml(text, value):
+    result = retyped(text)
+    assert (result, type(result)) == (value, type(value))
+
+
+def test_retyped_reaches_into_dicts_and_lists():
+    assert retyped({"task": {"rows": "5"}, "seeds": ["0", 1]}) == {"task": {"rows": 5}, "seeds": [0, 1]}
+
+
+def test_flattened_joins_keys_by_dots():
+    nested = {"a": 1, "b": {"c": [1, 2], "d": {"e": None}}}
+    assert flattened(nested) == {"a": 1, "b.c": [1, 2], "b.d.e": None}
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (
+            changed(pretrain__learning_rate="1e-4"),
+            "config: pretrain.learning_rate: '1e-4' is not of type 'number': YAML reads 1e-4 as text, write 0.0001",
+        ),
+        (without("pretrain", "steps"), "config: pretrain: 'steps' is a required property: every key of config.yaml"),
+        (without("device"), "config: top level: 'device' is a required property"),
+        (
+            changed(task__mask_probability=1.5),
+            "config: task.mask_probability: 1.5 is greater than or equal to the maximum of 1: Probability that",
+        ),
+        (changed(attention__steps=[0, -5]), "config: attention.steps[1]: -5 is less than the minimum of 0"),
+        (changed(components__names=["mlp", "heads"]), "config: components.names[1]: 'heads' is not one of"),
+        (changed(device="gpu"), "config: device: 'gpu' is not one of ['auto', 'cpu', 'cuda']: Where models run."),
+        (changed(seeds=[]), "config: seeds: [] should be non-empty: One complete run for each"),
+        (changed(task__rows="seven"), "config: task.rows: 'seven' is not of type 'integer': Rows of a matrix."),
+        (changed(allow_slow="yes"), "config: allow_slow: 'yes' is not of type 'boolean': Let a run that would take"),
+        (changed(model__hidden_size=0), "config: model.hidden_size: 0 is less than the minimum of 1"),
+    ],
+)
+def test_schema_violation_is_explained_in_one_line_that_names_the_key(config, line):
+    assert explained(config).startswith(line)
+    assert "\n" not in explained(config)
+
+
+def test_misspelt_key_is_explained_by_the_keys_there_are():
+    line = explained(changed(task__mask_probabilty=0.3))
+    assert line.startswith("config: task: ") and "'mask_probabilty' was unexpected" in line
+    assert line.endswith("remove it or spell it as one of rows, columns, rank, mask_probability, decimals, max_value")
+
+
+def test_integer_given_as_text_is_told_to_be_written_as_an_integer():
+    # 5e4 is text in YAML 1.1.
+    assert explained(changed(pretrain__steps="5e4")).endswith("YAML reads 5e4 as text, write 50000")
+
+
+def accepted(config):
+    try:
+        check(config)
+    except InputError:
+        return False
+    return not violations(config)
+
+
+@pytest.mark.parametrize("key", ["task__rows", "pretrain__batch_size"])
+def test_whole_float_where_an_integer_belongs_is_refused(key):
+    # JSON Schema takes 64.0 for an integer, PyTorch does not take it for a size.
+    section, name = key.split("__")
+    assert not accepted(changed(**{key: float(CONFIG[section][name])}))
+
+
+def at_scale(scale):
+    return merged(CONFIG, SCALES[scale])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_satisfies_the_schema(scale):
+    assert [explain_schema_error(violation) for violation in violations(at_scale(scale))] == []
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_passes_the_checks(scale):
+    check(at_scale(scale))
+
+
+def test_there_is_a_file_for_each_scale_of_the_schema():
+    assert set(SCALES) == set(SCHEMA["properties"]["scale"]["enum"])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_scale_changes_only_keys_of_config_yaml(scale):
+    assert flattened(SCALES[scale]).keys() <= flattened(CONFIG).keys()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_scale_repeats_no_value_of_config_yaml(scale):
+    default = flattened(CONFIG)
+    assert {key for key, value in flattened(SCALES[scale]).items() if value == default[key]} == set()
+
+
+def objects(schema, path=""):
+    """Each object of the schema, with its path."""
+    yield path, schema
+    for name, of_property in schema["properties"].items():
+        if of_property.get("type") == "object":
+            yield from objects(of_property, f"{path}{name}.")
+
+
+OBJECTS = dict(objects(SCHEMA))
+
+
+def test_config_and_schema_have_the_same_keys():
+    in_schema = {
+        f"{path}{name}"
+        for path, of_object in OBJECTS.items()
+        for name, of_property in of_object["properties"].items()
+        if of_property.get("type") != "object"
+    }
+    assert in_schema == flattened(CONFIG).keys()
+
+
+@pytest.mark.parametrize("path", OBJECTS)
+def test_schema_requires_every_key_and_admits_no_other(path):
+    assert sorted(OBJECTS[path]["required"]) == sorted(OBJECTS[path]["properties"])
+    assert OBJECTS[path]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("path", OBJECTS)
+def test_every_key_of_the_schema_is_described(path):
+    assert [name for name, schema in OBJECTS[path]["properties"].items() if not schema.get("description")] == []
+
+
+def test_schema_itself_is_valid():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def problems(config):
+    with pytest.raises(InputError) as raised:
+        check(config)
+    return str(raised.value).splitlines()
+
+
+# Each breaks one rule alone; the message starts with the key to change.
+ONE_PROBLEM = {
+    "rank above the size": ({"task__rank": 8}, "task.rank 8 exceeds min(rows, columns) = 7"),
+    "rank above the columns": ({"task__rank": 4, "task__columns": 3}, "task.rank 4 exceeds min(rows, columns) = 3"),
+    "values beyond the vocabulary": ({"task__rank": 2, "task__max_value": 1}, "task.max_value 1 is below task.rank 2"),
+    "heads": ({"model__hidden_size": 66}, "model.hidden_size 66 is not divisible by model.num_attention_heads 4"),
+    "positions": (
+        {"model__max_position_embeddings": 48},
+        "model.max_position_embeddings 48 is below task.rows x task.columns = 49",
+    ),
+    "no step 0": (
+        {"pretrain__checkpoint_steps": [50_000], "attention__steps": [50_000], "analyses__steps": [50_000]},
+        "pretrain.checkpoint_steps must include 0",
+    ),
+    "step beyond the run": (
+        {"pretrain__checkpoint_steps": [*CONFIG["pretrain"]["checkpoint_steps"], 60_000]},
+        "pretrain.checkpoint_steps: 60000 is beyond pretrain.steps 50000",
+    ),
+    "attention without the last": ({"attention__steps": [0]}, "attention.steps must include pretrain.steps (50000)"),
+    "analyses without the last": ({"analyses__steps": [0]}, "analyses.steps must include pretrain.steps (50000)"),
+    "attention step not kept": (
+        {"attention__steps": [123, 50_000]},
+        "attention.steps: 123 is not in pretrain.checkpoint_steps",
+    ),
+    "analysis step not kept": (
+        {"analyses__steps": [123, 50_000]},
+        "analyses.steps: 123 is not in pretrain.checkpoint_steps",
+    ),
+    "evaluation between logs": (
+        {"pretrain__eval_every": 275},
+        "pretrain.eval_every 275 is not a multiple of pretrain.log_every 50",
+    ),
+    "end of pretraining between logs": (
+        {
+            "pretrain__steps": 110,
+            "pretrain__checkpoint_steps": [0, 110],
+            "attention__steps": [110],
+            "analyses__steps": [110],
+        },
+        "pretrain.steps 110 is not a multiple of pretrain.log_every 50",
+    ),
+    "end of component runs between logs": (
+        {"components__steps": 110},
+        "components.steps 110 is not a multiple of pretrain.log_every 50",
+    ),
+    "samples": ({"attention__samples": 257}, "attention.samples 257 exceeds attention.matrices 256"),
+    "intervention value": (
+        {"analyses__token_intervention__values": [0.44, -10.5]},
+        "analyses.token_intervention.values: -10.5 is outside [-10, 10]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_PROBLEM)
+def test_each_rule_between_keys_gives_its_one_line(name):
+    values, message = ONE_PROBLEM[name]
+    (line,) = problems(changed(**values))
+    assert line.startswith(f"config: {message}")
+
+
+@pytest.mark.parametrize("name", ONE_PROBLEM)
+def test_the_schema_alone_does_not_see_what_the_rules_see(name):
+    assert violations(changed(**ONE_PROBLEM[name][0])) == []
+
+
+def test_checkpoints_without_the_last_step_are_refused():
+    config = changed(pretrain__checkpoint_steps=[0], attention__steps=[50_000], analyses__steps=[50_000])
+    assert "config: pretrain.checkpoint_steps must include 50000" in problems(config)[0]
+
+
+def test_several_problems_give_a_line_each():
+    lines = problems(changed(task__rank=8, model__hidden_size=66, attention__samples=300))
+    assert [line.split(" ")[:2] for line in lines] == [
+        ["config:", "task.rank"],
+        ["config:", "model.hidden_size"],
+        ["config:", "attention.samples"],
+    ]
+
+
+def test_values_at_the_bounds_of_the_rules_are_accepted():
+    check(changed(task__rank=7, task__max_value=7, model__max_position_embeddings=49, attention__samples=256))
