@@ -15,9 +15,23 @@ SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text
 SCALES = {path.stem: yaml.safe_load(path.read_text()) or {} for path in (ROOT / "workflow/scales").glob("*.yaml")}
 
 
+# What the tests of single values start from: config.yaml with the values that they compare fixed here.
+BASE = merged(
+    CONFIG,
+    {
+        "task": {"rows": 7, "columns": 7, "rank": 1, "max_value": 10},
+        "model": {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64},
+        "pretrain": {"steps": 50_000, "checkpoint_steps": [0, 500, 50_000], "log_every": 50, "eval_every": 250},
+        "components": {"steps": 6000},
+        "attention": {"steps": [0, 50_000], "matrices": 256, "samples": 4},
+        "analyses": {"steps": [0, 50_000]},
+    },
+)
+
+
 def changed(**values):
-    """config.yaml with some values replaced: section__key=value."""
-    config = copy.deepcopy(CONFIG)
+    """`BASE` with some values replaced: section__key=value."""
+    config = copy.deepcopy(BASE)
     for name, value in values.items():
         *sections, key = name.split("__")
         reduce(dict.__getitem__, sections, config)[key] = value
@@ -138,7 +152,7 @@ def accepted(config):
 def test_whole_float_where_an_integer_belongs_is_refused(key):
     # JSON Schema takes 64.0 for an integer, PyTorch does not take it for a size.
     section, name = key.split("__")
-    assert not accepted(changed(**{key: float(CONFIG[section][name])}))
+    assert not accepted(changed(**{key: float(BASE[section][name])}))
 
 
 def at_scale(scale):
@@ -168,6 +182,30 @@ def test_scale_changes_only_keys_of_config_yaml(scale):
 def test_scale_repeats_no_value_of_config_yaml(scale):
     default = flattened(CONFIG)
     assert {key for key, value in flattened(SCALES[scale]).items() if value == default[key]} == set()
+
+
+def test_paper_scale_is_the_setting_of_the_paper():
+    scale = at_scale("paper")
+    assert scale["task"] == {
+        "rows": 7,
+        "columns": 7,
+        "rank": 2,
+        "mask_probability": 0.3,
+        "decimals": 2,
+        "max_value": 10,
+    }
+    assert scale["model"] == {
+        "hidden_size": 768,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+        "embedding_init_std": 0.02,
+        "weight_init_std": 0.02,
+    }
+    training = {"steps": 50_000, "batch_size": 256, "learning_rate": 1e-4, "warmup_steps": 0}
+    training |= {"adam_beta1": 0.9, "adam_beta2": 0.999}
+    assert {key: scale["pretrain"][key] for key in training} == training
 
 
 def objects(schema, path=""):
@@ -227,7 +265,7 @@ ONE_PROBLEM = {
         "pretrain.checkpoint_steps must include 0",
     ),
     "step beyond the run": (
-        {"pretrain__checkpoint_steps": [*CONFIG["pretrain"]["checkpoint_steps"], 60_000]},
+        {"pretrain__checkpoint_steps": [0, 50_000, 60_000]},
         "pretrain.checkpoint_steps: 60000 is beyond pretrain.steps 50000",
     ),
     "attention without the last": ({"attention__steps": [0]}, "attention.steps must include pretrain.steps (50000)"),

@@ -80,11 +80,11 @@ def test_cuda_without_a_gpu_is_one_line(checkout):
 
 DAMAGED = {
     "checkpoint": (
-        "pretrain/seed0/step2500.safetensors",
-        "attention/seed0/step2500.h5",
+        "pretrain/seed0/step2000.safetensors",
+        "attention/seed0/step2000.h5",
         "not a complete safetensors file",
     ),
-    "attention file": ("attention/seed0/step2500.h5", "attention/seed0/head_scores.csv", "not a complete HDF5 file"),
+    "attention file": ("attention/seed0/step2000.h5", "attention/seed0/head_scores.csv", "not a complete HDF5 file"),
 }
 
 

@@ -29,8 +29,8 @@ def config(results):
 
 def test_merged_config_is_beside_the_results(config):
     assert config["scale"] == "smoke"
-    assert config["pretrain"]["adam_beta1"] == 0.9, "not from config.yaml"
-    assert config["task"]["rows"] == 5, "not from workflow/scales/smoke.yaml"
+    assert config["pretrain"]["batch_size"] == 64, "not from config.yaml"
+    assert config["task"]["rows"] == 4, "not from workflow/scales/smoke.yaml"
 
 
 def test_the_loss_drops_abruptly_and_not_before_its_onset(results, config):
@@ -73,7 +73,7 @@ def test_attention_files_describe_themselves(results, config):
             assert set(stream) == {"random", "masked_rows", "masked_columns"}
             maps = stream["random/attention_mean"]
             assert [axis.label for axis in maps.dims] == ["layer", "head", "query", "key"]
-            assert maps.shape == (2, 4, 25, 25) and maps.dtype == "float32" and maps.compression == "gzip"
+            assert maps.shape == (3, 4, 16, 16) and maps.dtype == "float32" and maps.compression == "gzip"
             assert abs(maps[()].sum(-1) - 1).max() < 1e-5
 
 

@@ -201,5 +201,6 @@ def initialise(
         else:
             std = embedding_std if name.startswith("embeddings.") else weight_std
             value = torch.randn(parameter.shape, generator=generator) * std
+        if "word_embeddings" in name:
+            value[MASK_TOKEN] = 0
         parameter.copy_(value)
-    model.embeddings.word_embeddings.weight[MASK_TOKEN] = 0

@@ -62,7 +62,8 @@ PAPER_LATEST_POSITION_ONSET = 40_000
 
 @dataclass(frozen=True)
 class Finding:
-    """One measured quantity of a claim. `values` has one number a seed; nan is a drop that never came."""
+    """One measured quantity of a claim. `values` has one number a seed; nan is one that is `missing`, which
+    never holds. Without `holds` it is `untested`."""
 
     claim: int
     quantity: str
@@ -71,6 +72,7 @@ class Finding:
     evidence: str
     values: dict[int, float] = field(default_factory=dict)
     holds: Callable[[float], bool] | None = None
+    missing: str = "undefined"
     untested: str = NOT_AT_THIS_SCALE
 
     @property
@@ -179,6 +181,7 @@ def _plateau_and_drop(runs, scale, results, training):
         training,
         _measure(runs, lambda run: run.onset),
         lambda onset: onset < last,
+        "no drop",
     )
     yield Finding(
         1,
@@ -286,7 +289,7 @@ def _nuclear_norm(runs, scale, results, training):
 
     def standard_errors(run: SeedRun, column: str) -> float:
         mean, error = paired(run, column)
-        return mean / error
+        return mean / error if error else math.nan
 
     yield Finding(
         4,
@@ -341,20 +344,21 @@ def _components(runs, scale, results, training):
     evidence = f"{results}/components/*/seed*/training.csv"
 
     def onsets(name: str) -> dict[int, float]:
-        return _measure(runs, lambda run: _onset(run.component_drops[name]))
+        """Of the runs of a component; empty if it is not among components.names."""
+        return {seed: _onset(run.component_drops[name]) for seed, run in runs.items() if name in run.component_drops}
 
     def relative_onset(name: str) -> dict[int, float]:
-        return {seed: onset / runs[seed].onset for seed, onset in onsets(name).items()}
+        return {seed: onset / (runs[seed].onset or math.nan) for seed, onset in onsets(name).items()}
 
-    def finding(name: str, what: str, criterion: str, holds: Callable[[float], bool]) -> Finding:
-        quantity = f"{name.replace('_', ' ')} alone: {what}"
-        return Finding(6, quantity, "ratio", criterion, evidence, relative_onset(name), holds)
-
-    for name in ("token_embedding", "mlp"):
-        yield finding(name, "onset / normal onset", f"<= {NO_PLATEAU:g} (no plateau)", lambda r: r <= NO_PLATEAU)
-    criterion = f"> {NO_PLATEAU:g} (a plateau) and < 1 (earlier)"
-    yield finding("attention", "onset / normal onset", criterion, lambda r: NO_PLATEAU < r < 1)
-    yield finding("position_embedding", "onset / normal onset", "> 1 (last of all)", lambda r: r > 1)
+    for name, criterion, holds in (
+        ("token_embedding", f"<= {NO_PLATEAU:g} (no plateau)", lambda ratio: ratio <= NO_PLATEAU),
+        ("mlp", f"<= {NO_PLATEAU:g} (no plateau)", lambda ratio: ratio <= NO_PLATEAU),
+        ("attention", f"> {NO_PLATEAU:g} (a plateau) and < 1 (earlier)", lambda ratio: NO_PLATEAU < ratio < 1),
+        ("position_embedding", "> 1 (later than normal training)", lambda ratio: ratio > 1),
+    ):
+        values = relative_onset(name)
+        quantity = f"{name.replace('_', ' ')} alone: onset / normal onset"
+        yield Finding(6, quantity, "ratio", criterion, evidence, values, holds if values else None, "no drop", NOT_YET)
     yield Finding(
         6,
         "position embedding alone: onset",
@@ -363,6 +367,7 @@ def _components(runs, scale, results, training):
         evidence,
         onsets("position_embedding"),
         (lambda onset: onset < PAPER_LATEST_POSITION_ONSET) if scale == "paper" else None,
+        "no drop",
     )
 
 
@@ -378,7 +383,9 @@ def claims_table(found: list[Finding]) -> pd.DataFrame:
             "verdict": finding.verdict,
             "evidence": finding.evidence,
             "unit": finding.unit,
-            "per_seed": "; ".join(f"seed {seed}: {_number(value)}" for seed, value in finding.values.items()),
+            "per_seed": "; ".join(
+                f"seed {seed}: {_number(value, finding.missing)}" for seed, value in finding.values.items()
+            ),
             "statement": CLAIMS[finding.claim][0],
             "source": CLAIMS[finding.claim][1],
         }
@@ -386,8 +393,8 @@ def claims_table(found: list[Finding]) -> pd.DataFrame:
     )
 
 
-def _number(value: float) -> str:
-    return "no drop" if math.isnan(value) else f"{value:.4g}"
+def _number(value: float, missing: str) -> str:
+    return missing if math.isnan(value) else f"{value:.4g}"
 
 
 def overall_verdict(verdicts: list[str]) -> str:
@@ -409,9 +416,9 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The findings with numbers rounded and their units, for a page."""
+    """The findings for a page: numbers rounded, with their units; each seed's where there is no median."""
     measured = [
-        f"{_number(value)} {unit}".strip() if per_seed else "-"
+        per_seed if math.isnan(value) else f"{value:.4g} {unit}"
         for value, unit, per_seed in zip(table["measured"], table["unit"], table["per_seed"], strict=True)
     ]
     return table.assign(measured=measured)[["claim", "quantity", "measured", "criterion", "verdict", "evidence"]]

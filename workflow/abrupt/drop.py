@@ -1,14 +1,15 @@
 """When the loss drops, and whether it drops abruptly (paper, Figures 1, 2 and 8).
 
-All functions look at the masked-entry MSE against the step. Three levels define the drop:
+All functions look at the masked-entry MSE against the step, as a running median over five logged points,
+so that a single spike decides nothing. With that,
 
     plateau      rank / 9, what predicting 0 costs (uniform factors)
     final        the median of the last tenth of the curve
     onset        the last step at which the curve is at 90 % of the plateau or more
     completion   the first step at which 90 % of the way from plateau to final is done
 
-A curve has a drop if final is at most half the plateau, and a plateau came before it if the onset is
-past the first logged step. The drop is abrupt if it takes no longer than the plateau before it did:
+A curve has a drop if final is at most half the plateau and there is a completion. The drop is abrupt if
+it takes no longer than the plateau before it did:
 sharpness = onset / (completion - onset) >= 1. An exponential decay has 0.05, a straight line 0.12, a
 cosine ramp 0.35, whatever their time scale.
 """
@@ -16,10 +17,13 @@ cosine ramp 0.35, whatever their time scale.
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 PLATEAU_FRACTION = 0.9
 LARGEST_FINAL_FRACTION = 0.5
+COMPLETED_FRACTION = 0.9
 TAIL_FRACTION = 0.1
+MEDIAN_POINTS = 5
 ABRUPT_SHARPNESS = 1.0
 
 
@@ -62,22 +66,26 @@ def detect_drop(step: np.ndarray, mse_masked: np.ndarray, plateau: float) -> Dro
 
     Raises ValueError for an empty curve.
     """
-    step, mse_masked = np.asarray(step), np.asarray(mse_masked, dtype=float)
     if len(step) == 0:
         raise ValueError("the curve is empty")
+    step = np.asarray(step)
+    smooth = pd.Series(np.asarray(mse_masked, dtype=float)).rolling(MEDIAN_POINTS, center=True, min_periods=1)
+    mse_masked = smooth.median().to_numpy()
     tail = max(1, round(len(step) * TAIL_FRACTION))
     final = float(np.median(mse_masked[-tail:]))
     last_step = int(step[-1])
-    if not final <= LARGEST_FINAL_FRACTION * plateau:
-        return Drop(last_step, final)
-    on_plateau = np.flatnonzero(mse_masked >= PLATEAU_FRACTION * plateau)
-    onset = int(step[on_plateau[-1]]) if len(on_plateau) else 0
+    on_plateau = step[mse_masked >= PLATEAU_FRACTION * plateau]
+    onset = int(on_plateau[-1]) if len(on_plateau) else 0
 
-    def first_below(fraction: float) -> int:
+    def first_below(fraction: float) -> int | None:
         level = plateau - fraction * (plateau - final)
-        return int(step[(step > onset) & (mse_masked <= level)][0])
+        below = step[(step > onset) & (mse_masked <= level)]
+        return int(below[0]) if len(below) else None
 
-    return Drop(last_step, final, onset, first_below(0.5), first_below(0.9))
+    completion = first_below(COMPLETED_FRACTION)
+    if not final <= LARGEST_FINAL_FRACTION * plateau or completion is None:
+        return Drop(last_step, final)
+    return Drop(last_step, final, onset, first_below(0.5), completion)
 
 
 def telling_steps(drop: Drop, steps: list[int]) -> dict[str, int]:

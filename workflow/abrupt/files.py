@@ -28,10 +28,11 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(f"{path}: no space left on the disk: free some and run the same command again") from error
+    finally:
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{path}: no space left on the disk: free some and run the same command again") from error
-        raise
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:

@@ -8,6 +8,17 @@ from abrupt.errors import InputError
 
 Config = dict[str, Any]
 
+# Keys that may hold 1.0. Everywhere else that is a mistake which JSON Schema takes for an integer.
+REAL_KEYS = {
+    "task.mask_probability",
+    "model.embedding_init_std",
+    "model.weight_init_std",
+    "pretrain.learning_rate",
+    "pretrain.adam_beta1",
+    "pretrain.adam_beta2",
+    "analyses.token_intervention.values",
+}
+
 
 def merged(base: Config, over: Config) -> Config:
     """`over` laid on `base`: dicts merged key by key, anything else (lists too) replaced."""
@@ -24,7 +35,12 @@ def retyped(value: Any) -> Any:
         return {key: retyped(item) for key, item in value.items()}
     if isinstance(value, list):
         return [retyped(item) for item in value]
-    return yaml.safe_load(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def flattened(config: Config, prefix: str = "") -> Config:
@@ -46,7 +62,9 @@ def _remedy(violation: Any) -> str:
     if violation.validator == "additionalProperties":
         return f": remove it or spell it as one of {', '.join(violation.schema['properties'])}"
     if violation.validator == "type" and isinstance(violation.instance, str) and _is_number(violation.instance):
-        return f": YAML reads {violation.instance} as text, write {float(violation.instance)!r}"
+        number = float(violation.instance)
+        number = int(number) if violation.validator_value == "integer" else number
+        return f": YAML reads {violation.instance} as text, write {number!r}"
     if violation.validator == "required":
         return ": every key of config.yaml must be there"
     return f": {violation.schema['description']}" if "description" in violation.schema else ""
@@ -68,6 +86,10 @@ def check(config: Config) -> None:
 
 
 def _problems(config: Config):
+    for key, value in flattened(config).items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, float) and item.is_integer() and key not in REAL_KEYS:
+                yield f"{key} {item} must be an integer: write {int(item)}"
     task, model, pretrain = config["task"], config["model"], config["pretrain"]
     if task["rank"] > min(task["rows"], task["columns"]):
         yield f"task.rank {task['rank']} exceeds min(rows, columns) = {min(task['rows'], task['columns'])}: lower it"
@@ -101,7 +123,12 @@ def _problems(config: Config):
         )
     for value in config["analyses"]["token_intervention"]["values"]:
         if abs(value) > task["max_value"]:
-            yield f"analyses.token_intervention.values: {value} is outside [-{task['max_value']}, {task['max_value']}]"
+            yield (
+                f"analyses.token_intervention.values: {value} is outside [-{task['max_value']}, {task['max_value']}]: "
+                "remove it or raise task.max_value"
+            )
+        if round(value, task["decimals"]) != value:
+            yield f"analyses.token_intervention.values: {value} has more than task.decimals decimals: round it"
 
 
 def _step_problems(config: Config):

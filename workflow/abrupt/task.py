@@ -91,7 +91,7 @@ def token_ids(task: Task, values: Tensor) -> Tensor:
     Raises ValueError, naming value and range, for a value outside [-max_value, max_value].
     """
     limit = task.max_value
-    outside = values.abs() > limit
+    outside = ~(values.abs() <= limit)  # so that nan is outside
     if outside.any():
         raise ValueError(
             f"value {values[outside][0].item():.4g} is outside the vocabulary [-{limit}, {limit}]: "

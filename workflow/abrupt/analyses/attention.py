@@ -105,7 +105,7 @@ def share_sums(task: Task, weights: Tensor, observed: Tensor) -> Tensor:
 def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extraction:
     """Stream `batch` through the model in chunks: memory does not grow with the number of matrices."""
     attention_sum, share_sum, uniform_sum, query_count = 0, 0, 0, 0
-    samples = None
+    predictions, sample_weights = [], []
     for tokens, observed in zip(
         batch.tokens.split(CHUNK_SIZE), batch.observed.flatten(1).split(CHUNK_SIZE), strict=True
     ):
@@ -115,7 +115,9 @@ def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extracti
         uniform = torch.full((len(tokens), *weights.shape[-2:]), 1 / weights.shape[-1], device=weights.device)
         uniform_sum = uniform_sum + share_sums(task, uniform, observed)
         query_count = query_count + query_groups(observed).sum((1, 2))[:, None]
-        samples = (prediction[:num_samples], weights[:num_samples]) if samples is None else samples
+        wanted = max(0, num_samples - sum(map(len, predictions)))
+        predictions.append(prediction[:wanted])
+        sample_weights.append(weights[:wanted])
     shape = (-1, task.rows, task.columns)
     arrays = Extraction(
         attention_mean=(attention_sum / len(batch.tokens)).float(),
@@ -124,7 +126,7 @@ def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extracti
         sample_matrix=batch.target[:num_samples],
         sample_observed=batch.observed[:num_samples],
         sample_tokens=batch.tokens[:num_samples],
-        sample_prediction=samples[0].reshape(shape),
-        sample_attention=samples[1],
+        sample_prediction=torch.cat(predictions).reshape(shape),
+        sample_attention=torch.cat(sample_weights),
     )
     return Extraction(*(array.cpu().numpy() for array in arrays))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ MAGNITUDE_COLORS = "magma_r"
 GREY = "0.45"
 
 STYLE = {
+    **seaborn.axes_style("ticks"),
     "savefig.dpi": 300,
     "pdf.fonttype": 42,
     "font.family": "DejaVu Sans",
@@ -39,6 +41,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
+    "axes.edgecolor": "black",
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.0,
