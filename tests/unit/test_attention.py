@@ -215,7 +215,7 @@ def test_attributes_survive_the_file(written):
     attributes, _ = read_attention(written[0], ("head_share",), RUN)
     assert (attributes["seed"], attributes["step"]) == (4, 500)
     assert (tuple(attributes["query_groups"]), tuple(attributes["key_groups"])) == (QUERY_GROUPS, KEY_GROUPS)
-    assert json.loads(attributes["run"]) == RUN
+    assert json.loads(attributes["config"]) == RUN
 
 
 def test_only_the_named_datasets_are_read(written):

@@ -9,9 +9,17 @@ import pytest
 import safetensors.torch
 import torch
 
-from abrupt.checkpoint import load_model, pretraining_run, read_tensors, write_tensors
+from abrupt.checkpoint import load_model, read_tensors, write_tensors
 from abrupt.errors import DamagedFileError, InputError
-from abrupt.files import check_same_run, differing_keys, fingerprint, sha256, write_atomically, write_csv
+from abrupt.files import (
+    check_same_run,
+    differing_keys,
+    fingerprint,
+    pretraining_run,
+    sha256,
+    write_atomically,
+    write_csv,
+)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_attention_files_describe_themselves(results, config):
     for step in config["attention"]["steps"]:
         with h5py.File(results / f"attention/seed0/step{step}.h5") as stream:
             assert (stream.attrs["seed"], stream.attrs["step"]) == (0, step)
-            assert json.loads(stream.attrs["run"])["model"] == config["model"]
+            assert json.loads(stream.attrs["config"])["model"] == config["model"]
             assert set(stream) == {"random", "masked_rows", "masked_columns"}
             maps = stream["random/attention_mean"]
             assert [axis.label for axis in maps.dims] == ["layer", "head", "query", "key"]

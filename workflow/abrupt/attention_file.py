@@ -1,6 +1,6 @@
 """The HDF5 file of attention maps of one (seed, step): written whole, read with its schema checked.
 
-Root attributes: format, seed, step, matrices, run (JSON: the configuration), versions (JSON),
+Root attributes: format, seed, step, matrices, config (JSON), versions (JSON),
 query_groups, key_groups. One group a mask pattern; each dataset has its dimension names as labels.
 """
 
@@ -29,7 +29,7 @@ def write_attention(
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as stream:
         stream.attrs["format"] = FORMAT
-        stream.attrs["run"] = canonical_json(run)
+        stream.attrs["config"] = canonical_json(run)
         for name, value in attributes.items():
             stream.attrs[name] = value
         for pattern, datasets in patterns.items():
@@ -58,5 +58,5 @@ def read_attention(
     except (OSError, KeyError, RuntimeError) as error:
         raise DamagedFileError(f"{path}: not a complete HDF5 file ({error}): delete it and run again") from error
     if run is not None:
-        check_same_run(path, json.loads(attributes["run"]), run)
+        check_same_run(path, json.loads(attributes["config"]), run)
     return attributes, arrays

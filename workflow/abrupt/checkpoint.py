@@ -37,11 +37,6 @@ def read_tensors(path: str | Path, run: dict[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def pretraining_run(task: dict, model: dict, pretrain: dict, seed: int) -> dict[str, Any]:
-    """What identifies a pretraining run: its part of the config and its seed."""
-    return {"task": task, "model": model, "pretrain": pretrain, "seed": seed}
-
-
 def build_model(task: Task, model: dict[str, Any]) -> Bert:
     """An uninitialised model for `task` from the config's `model` section."""
     sizes = {key: value for key, value in model.items() if not key.endswith("_init_std")}

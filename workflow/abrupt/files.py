@@ -1,4 +1,4 @@
-"""Atomic writes, and tidy tables as CSV."""
+"""Atomic writes, tidy tables as CSV, and what identifies the run that made a file."""
 
 import errno
 import hashlib
@@ -54,6 +54,11 @@ def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def pretraining_run(task: dict, model: dict, pretrain: dict, seed: int) -> dict[str, Any]:
+    """What identifies a pretraining run: its part of the config and its seed."""
+    return {"task": task, "model": model, "pretrain": pretrain, "seed": seed}
 
 
 def differing_keys(stored: dict, wanted: dict, prefix: str = "") -> list[str]:

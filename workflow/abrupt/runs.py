@@ -42,14 +42,14 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOG_LINES = 10
 
 
-def environment_of(device: str, threads: int, library: Iterable[str], **inputs: str) -> dict[str, Any]:
-    """What bits depend on besides the configuration: device, threads, PyTorch, the code in `library`,
-    and the files called `inputs`."""
+def environment_of(device: str, threads: int, code: Iterable[str], **inputs: str) -> dict[str, Any]:
+    """What bits depend on besides the configuration: device, threads, PyTorch, the `code` files, and the
+    files called `inputs`."""
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": threads,
         "torch": torch.__version__,
-        "code": {Path(path).name: sha256(path) for path in library},
+        "code": {Path(path).name: sha256(path) for path in code},
         "inputs": {name: sha256(path) for name, path in inputs.items()},
     }
 

@@ -54,6 +54,10 @@ rule head_scores:
         mem_mb=1000,
         runtime=10,
         gpu=0,
+    params:
+        task=config["task"],
+        model=config["model"],
+        pretrain=training_params(),
     message:
         "Scoring attention heads, seed {wildcards.seed}"
     script:

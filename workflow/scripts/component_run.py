@@ -1,9 +1,10 @@
 """Re-initialise one component of the pretrained model and train it alone, the rest frozen."""
 
 from abrupt.bert import initialise
-from abrupt.checkpoint import load_model, pretraining_run
+from abrupt.checkpoint import load_model
 from abrupt.components import COMPONENTS, parameter_names
 from abrupt.cost import refuse_if_slow, training_flops
+from abrupt.files import pretraining_run
 from abrupt.job import job_log, prepare_torch
 from abrupt.runs import RunState, environment_of, train
 from abrupt.task import Task, make_generator
@@ -27,7 +28,7 @@ with job_log(snakemake.log[0]):
             params.state,
             run={"pretraining": pretraining, "component": component, "steps": params.steps},
             environment=environment_of(
-                device, params.threads, snakemake.input.library, weights=snakemake.input.weights
+                device, params.threads, [*snakemake.input.library, __file__], weights=snakemake.input.weights
             ),
         ),
         [params.steps],

@@ -1,8 +1,9 @@
 """Train all parameters from scratch; write the loss curve and the weights at the listed steps."""
 
 from abrupt.bert import initialise
-from abrupt.checkpoint import build_model, pretraining_run
+from abrupt.checkpoint import build_model
 from abrupt.cost import refuse_if_slow, training_flops
+from abrupt.files import pretraining_run
 from abrupt.job import job_log, prepare_torch
 from abrupt.runs import RunState, environment_of, train
 from abrupt.task import Task, make_generator
@@ -24,7 +25,7 @@ with job_log(snakemake.log[0]):
         RunState(
             params.state,
             run=pretraining_run(params.task, params.model, params.pretrain, seed),
-            environment=environment_of(device, params.pretrain["threads"], snakemake.input.library),
+            environment=environment_of(device, params.pretrain["threads"], [*snakemake.input.library, __file__]),
         ),
         params.pretrain["checkpoint_steps"],
         save_every=snakemake.config["pretrain"]["save_every"],
