@@ -11,15 +11,8 @@ import torch
 
 from abrupt.checkpoint import load_model, read_tensors, write_tensors
 from abrupt.errors import DamagedFileError, InputError
-from abrupt.files import (
-    check_same_run,
-    differing_keys,
-    fingerprint,
-    pretraining_run,
-    sha256,
-    write_atomically,
-    write_csv,
-)
+from abrupt.files import fingerprint, sha256, write_atomically, write_csv
+from abrupt.identity import check_same_run, differing_keys, pretraining_run
 
 
 @pytest.fixture

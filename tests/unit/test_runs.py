@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,17 +133,21 @@ def test_save_of_another_configuration_is_refused(tmp_path, monkeypatch):
         train_tiny(tmp_path, steps=400)
 
 
-def test_truncated_checkpoint_is_named_on_resume(tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 1000), os.unlink], ids=["truncated", "missing"])
+def test_damaged_checkpoint_is_named_and_its_remedy_works(tmp_path, monkeypatch, damage):
     state = interrupted(tmp_path, monkeypatch)
-    os.truncate(state.checkpoint(100), 1000)
-    with pytest.raises(InputError, match="step100.safetensors: not a complete"):
+    damage(state.checkpoint(100))
+    with pytest.raises(InputError, match=f"step100.safetensors: missing or damaged.*delete {state.directory} and run"):
         train_tiny(tmp_path)
+    shutil.rmtree(state.directory)
+    train_tiny(tmp_path)
+    assert (tmp_path / "training.csv").exists()
 
 
 def test_file_changed_after_the_run_finished_is_not_published(tmp_path):
     state = train_tiny(tmp_path)
     os.truncate(state.checkpoint(100), 1000)
-    with pytest.raises(InputError, match="step100.safetensors: changed after it was written"):
+    with pytest.raises(InputError, match="step100.safetensors: missing or changed after the run had finished"):
         train_tiny(tmp_path)
 
 
@@ -150,7 +155,13 @@ def test_full_disk_is_one_line_and_the_last_save_stays(tmp_path, monkeypatch):
     state = interrupted(tmp_path, monkeypatch)
     saved = state.last.read_bytes()
 
+    sync = os.fsync
+    written = []
+
     def no_space(descriptor):
+        written.append(descriptor)
+        if len(written) == 1:  # the name of the lock's owner
+            return sync(descriptor)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match=r"last.safetensors: no space left") as error:

@@ -56,15 +56,11 @@ def test_matrices_attain_the_given_rank(rank):
 @quick
 @given(task=tasks, seed=seeds)
 def test_matrices_are_the_rounded_product_of_the_two_factors(task, seed):
-    drawn = []
-
-    def recorded(shape, generator):
-        drawn.append(torch.rand(shape, generator=generator) * 2 - 1)
-        return drawn[-1]
-
-    matrices = sample_matrices(task, 4, torch.Generator().manual_seed(seed), recorded).double().numpy()
-    left, right = (factor.double().numpy() for factor in drawn)
-    assert left.shape == (4, task.rows, task.rank) and right.shape == (4, task.columns, task.rank)
+    matrices = sample_matrices(task, 4, torch.Generator().manual_seed(seed)).double().numpy()
+    again = torch.Generator().manual_seed(seed)
+    left, right = (
+        (torch.rand(4, size, task.rank, generator=again) * 2 - 1).double().numpy() for size in (task.rows, task.columns)
+    )
     # Half a unit of the last decimal, and float32 error of the product.
     assert np.abs(matrices - left @ right.transpose(0, 2, 1)).max() <= 0.5 * 10.0**-task.decimals + 2e-6
 

@@ -1,6 +1,7 @@
 """Snakemake and its trainer killed together, and the same command given again."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,3 +44,26 @@ def test_killed_driver_and_trainer_resume_to_the_same_bytes(new_checkout):
     assert result.returncode == 0, result.stdout[-3000:]
     assert "resuming after step" in (killed.folder / "results/smoke/logs/pretrain/seed0.log").read_text()
     assert trained(killed.folder) == trained(undisturbed.folder)
+
+
+def test_finished_state_outlives_a_run_that_had_nothing_to_do_with_it(smoke_run):
+    state = smoke_run.folder / "results/.state/smoke/pretrain/seed0/of-an-orphan"
+    state.mkdir(parents=True)
+    (state / "finished.json").write_text("{}")
+    baseline = "results/smoke/analyses/nuclear_norm/seed0.csv"
+    assert smoke_run.snakemake("--config", "scale=smoke", "--forcerun", baseline, "--", baseline).returncode == 0
+    assert (state / "finished.json").exists()
+    shutil.rmtree(state)
+
+
+def test_copied_results_of_another_configuration_are_not_judged(smoke_run, new_checkout):
+    copy = new_checkout("copy")
+    shutil.copytree(smoke_run.folder / "results", copy.folder / "results")
+    for path in (copy.folder / "results").rglob("*"):
+        os.utime(path)  # newer than the library, as after a download
+    claims = "results/smoke/claims.csv"
+    result = copy.snakemake(
+        "--config", "scale=smoke", "pretrain={learning_rate: 0.01}", "--forcerun", claims, "--", claims
+    )
+    assert result.returncode != 0
+    assert "made with another configuration (pretrain.learning_rate: 0.001 -> 0.01)" in result.stdout

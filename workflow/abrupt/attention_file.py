@@ -13,9 +13,11 @@ import h5py
 import numpy as np
 
 from abrupt.errors import DamagedFileError
-from abrupt.files import canonical_json, check_same_run, write_atomically
+from abrupt.files import canonical_json, write_atomically
+from abrupt.identity import check_same_run
 
 FORMAT = "abrupt-attention-1"
+STORAGE = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}
 
 
 def write_attention(
@@ -35,7 +37,7 @@ def write_attention(
         for pattern, datasets in patterns.items():
             group = stream.create_group(pattern)
             for name, array in datasets.items():
-                dataset = group.create_dataset(name, data=array, chunks=True, compression="gzip", shuffle=True)
+                dataset = group.create_dataset(name, data=array, **STORAGE)
                 for axis, label in zip(dataset.dims, dimensions[name], strict=True):
                     axis.label = label
     write_atomically(path, buffer.getvalue())

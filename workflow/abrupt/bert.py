@@ -1,4 +1,4 @@
-"""The model: a BERT encoder over matrix entries with a linear read-out (paper, Section 2).
+"""The model: a BERT encoder over matrix entries with a linear read-out (the paper's set-up).
 
 Same maths as Hugging Face's `BertModel` (post-LayerNorm, erf-GELU, absolute positions, attention to
 every position) without token types, pooler and dropout.

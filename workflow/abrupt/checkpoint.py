@@ -1,6 +1,5 @@
 """Weights as safetensors files that say which run made them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from abrupt.bert import Bert, BertConfig
 from abrupt.errors import DamagedFileError
-from abrupt.files import canonical_json, check_same_run, write_atomically
+from abrupt.files import canonical_json, write_atomically
+from abrupt.identity import check_same_run, read_run
 from abrupt.task import Task
 
 
@@ -23,18 +23,13 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], run: dict[str, A
 
 
 def read_tensors(path: str | Path, run: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors in `path`. Raises InputError if it is damaged, foreign, or made by another run."""
+    """The tensors in `path`. Raises DamagedFileError if it is missing, damaged or foreign, InputError if
+    another run made it."""
+    check_same_run(path, read_run(path), run)
     try:
-        with safetensors.safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            names = stream.keys()
-            tensors = {name: stream.get_tensor(name) for name in names}
-    except safetensors.SafetensorError as error:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
         raise DamagedFileError(f"{path}: not a complete safetensors file ({error}): delete it and run again") from error
-    if "abrupt" not in metadata:
-        raise DamagedFileError(f"{path}: not written by this workflow: delete it and run again")
-    check_same_run(path, json.loads(metadata["abrupt"])["run"], run)
-    return tensors
 
 
 def build_model(task: Task, model: dict[str, Any]) -> Bert:

@@ -12,19 +12,22 @@ from abrupt.errors import InputError
 
 @contextmanager
 def job_log(path: str) -> Iterator[None]:
-    """Log to `path`. An InputError ends the job with its one line, there and on stderr; any other
-    exception leaves its traceback in the log too."""
+    """Log to `path`, warnings and errors to stderr too. An InputError ends the job with one line, any
+    other exception with its traceback."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(message)s")
     logging.captureWarnings(True)
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(terminal)
     try:
         yield
     except InputError as error:
         logging.error("error: %s", error)
-        sys.exit(f"error: {error}")
+        sys.exit(1)
     except Exception:
         logging.exception("the job failed")
-        raise
+        sys.exit(1)
 
 
 def prepare_torch(device: str, threads: int) -> str:

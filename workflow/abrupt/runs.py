@@ -17,7 +17,6 @@ whose driver was killed, finished or not.
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -49,7 +48,7 @@ def environment_of(device: str, threads: int, code: Iterable[str], **inputs: str
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": threads,
         "torch": torch.__version__,
-        "code": {Path(path).name: sha256(path) for path in code},
+        "code": {"/".join(Path(path).parts[-2:]): sha256(path) for path in code},
         "inputs": {name: sha256(path) for name, path in inputs.items()},
     }
 
@@ -74,10 +73,12 @@ class RunState:
             lock.acquire(timeout=0)
         except Timeout:
             holder = owner.read_text() if owner.exists() else "another trainer"
-            logger.info("%s works on %s: waiting until it has finished or is killed", holder, self.root)
+            logger.warning("%s works on %s: waiting until it has finished or is killed", holder, self.root)
             lock.acquire(poll_interval=0.2)
         try:
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            for leftover in self.directory.glob(".*.tmp"):  # of a trainer that was killed while writing
+                leftover.unlink()
             yield
         finally:
             lock.release()
@@ -108,12 +109,22 @@ class RunState:
                 trainer.load_state(read_tensors(path, self.run))
             except DamagedFileError as error:
                 logger.warning("%s (falling back on the save before)", error)
+                path.unlink()  # so that the next save does not put it in the place of the good one
                 continue
             for step in checkpoint_steps:
                 if step <= trainer.step:
-                    read_tensors(self.checkpoint(step), self.run)
+                    self._check_complete(self.checkpoint(step))
             logger.info("resuming after step %d from %s", trainer.step, path)
             return
+
+    def _check_complete(self, path: Path) -> None:
+        """Raise DamagedFileError unless `path` holds weights of this run."""
+        try:
+            read_tensors(path, self.run)
+        except DamagedFileError as error:
+            raise DamagedFileError(
+                f"{path}: missing or damaged, and training is past it: delete {self.directory} and run again"
+            ) from error
 
     def checkpoint(self, step: int) -> Path:
         return self.directory / f"step{step}.safetensors"
@@ -140,18 +151,26 @@ class RunState:
 
     def publish(self, outputs: Iterable[str]) -> None:
         """Put the complete run's files at the declared paths, by file name."""
-        manifest = json.loads(self.finished.read_text())
         for output in map(Path, outputs):
             source = self.directory / output.name
-            if sha256(source) != manifest[output.name]:
-                raise DamagedFileError(f"{source}: changed after it was written: delete {self.directory} and run again")
-            temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+            if not self._is_as_finished(source):
+                raise DamagedFileError(
+                    f"{source}: missing or changed after the run had finished: delete {self.directory} and run again"
+                )
             output.parent.mkdir(parents=True, exist_ok=True)
+            temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
             try:
                 os.link(source, temporary)
             except OSError:  # no hard links here
-                shutil.copyfile(source, temporary)
-            os.replace(temporary, output)
+                write_atomically(output, source.read_bytes())
+            else:
+                os.replace(temporary, output)
+
+    def _is_as_finished(self, path: Path) -> bool:
+        try:
+            return json.loads(self.finished.read_text())[path.name] == sha256(path)
+        except (OSError, ValueError, KeyError):
+            return False
 
 
 def train(

@@ -1,5 +1,6 @@
 """The configuration: merging its layers, and what a schema cannot say about it."""
 
+import math
 from typing import Any
 
 import yaml
@@ -88,7 +89,9 @@ def check(config: Config) -> None:
 def _problems(config: Config):
     for key, value in flattened(config).items():
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, float) and item.is_integer() and key not in REAL_KEYS:
+            if isinstance(item, float) and not math.isfinite(item):
+                yield f"{key} {item} is not a finite number: write one"
+            elif isinstance(item, float) and item.is_integer() and key not in REAL_KEYS:
                 yield f"{key} {item} must be an integer: write {int(item)}"
     task, model, pretrain = config["task"], config["model"], config["pretrain"]
     if task["rank"] > min(task["rows"], task["columns"]):

@@ -1,11 +1,10 @@
-"""The matrix-completion task: sampling low-rank matrices, masking entries, tokenising (paper, Section 2).
+"""The matrix-completion task: sampling low-rank matrices, masking entries, tokenising (the paper's set-up).
 
 A batch is a pure function of (seed, stream, step): no global random state is read or written, so a
 resumed run sees exactly the batches that it would have seen.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,11 +13,9 @@ from torch import Tensor
 
 MASK_TOKEN = 0
 
-FactorLaw = Callable[[tuple[int, ...], torch.Generator], Tensor]
-
 
 def uniform_factors(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Factor entries iid Unif[-1, 1] (paper, Section 2)."""
+    """Factor entries iid Unif[-1, 1] (the paper's set-up)."""
     return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
 
 
@@ -69,12 +66,10 @@ def make_generator(seed: int, stream: str, step: int = 0, device: str = "cpu") -
     return torch.Generator(device=device).manual_seed(state)
 
 
-def sample_matrices(
-    task: Task, batch_size: int, generator: torch.Generator, factors: FactorLaw = uniform_factors
-) -> Tensor:
+def sample_matrices(task: Task, batch_size: int, generator: torch.Generator) -> Tensor:
     """Matrices X = U V^T, shape (batch_size, rows, columns), rounded to `task.decimals` decimals."""
-    left = factors((batch_size, task.rows, task.rank), generator)
-    right = factors((batch_size, task.columns, task.rank), generator)
+    left = uniform_factors((batch_size, task.rows, task.rank), generator)
+    right = uniform_factors((batch_size, task.columns, task.rank), generator)
     scale = 10**task.decimals
     return torch.round(left @ right.mT * scale) / scale
 

@@ -1,4 +1,4 @@
-"""The one training loop: online masked-entry regression with Adam (paper, Section 2).
+"""The one training loop: online masked-entry regression with Adam (the paper's set-up).
 
 Pretraining and component runs are two calls of it. It knows nothing of files: `runs.py` wraps it.
 """

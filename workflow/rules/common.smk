@@ -18,6 +18,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.g
 
 from abrupt import settings, sources
 from abrupt.errors import InputError
+from abrupt.files import write_atomically
 
 # Analyses of the pretrained model's checkpoints: one module of workflow/abrupt/analyses/ each.
 MODEL_ANALYSES = ["completion", "token_intervention"]
@@ -69,16 +70,21 @@ def refuse_other_scale(wildcards):
 def write_config():
     """The merged configuration, beside the results."""
     path = Path("results") / config["scale"] / "config.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(yaml.safe_dump(config, sort_keys=False))
-    os.replace(temporary, path)
+    try:
+        write_atomically(path, yaml.safe_dump(config, sort_keys=False).encode())
+    except InputError as error:
+        stop(error)
 
 
 def remove_finished_states():
-    """Resumable states of runs whose results are in place. Those of unfinished runs stay."""
-    for marker in list(Path("results/.state", config["scale"]).glob("**/finished.json")):
-        shutil.rmtree(marker.parent)
+    """Remove the resumable states of the runs that this workflow run relied on: their results are in place.
+
+    Others stay, finished or not: Snakemake may yet throw their results away.
+    """
+    for job in workflow.dag.jobs:
+        if "state" in job.params.keys():
+            for marker in list(Path(job.params.state).glob("*/finished.json")):
+                shutil.rmtree(marker.parent)
 
 
 def library(*paths):

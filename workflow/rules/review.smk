@@ -9,6 +9,20 @@ rule claims:
     input:
         training=TRAINING,
         components=COMPONENT_TRAINING,
+        # Their metadata says which configuration the curves beside them are of.
+        weights=expand(
+            "results/{scale}/pretrain/seed{seed}/step{step}.safetensors",
+            scale=SCALE,
+            seed=SEEDS,
+            step=config["pretrain"]["steps"],
+        ),
+        component_weights=expand(
+            "results/{scale}/components/{component}/seed{seed}/step{step}.safetensors",
+            scale=SCALE,
+            component=config["components"]["names"],
+            seed=SEEDS,
+            step=config["components"]["steps"],
+        ),
         head_scores=HEAD_SCORES,
         completion=expand("results/{scale}/analyses/completion/seed{seed}.csv", scale=SCALE, seed=SEEDS),
         token_intervention=expand("results/{scale}/analyses/token_intervention/seed{seed}.csv", scale=SCALE, seed=SEEDS),
@@ -39,6 +53,9 @@ rule claims:
         seeds=SEEDS,
         components=config["components"]["names"],
         task=config["task"],
+        model=config["model"],
+        pretrain=training_params(),
+        component_steps=config["components"]["steps"],
     message:
         "Judging the claims"
     script:

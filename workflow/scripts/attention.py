@@ -10,7 +10,7 @@ import torch
 from abrupt.analyses.attention import DIMENSIONS, KEY_GROUPS, QUERY_GROUPS, extract, mask_patterns
 from abrupt.attention_file import write_attention
 from abrupt.checkpoint import load_model
-from abrupt.files import pretraining_run
+from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
 from abrupt.task import Task
 

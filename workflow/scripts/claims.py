@@ -4,6 +4,7 @@ import pandas as pd
 
 from abrupt.claims import SeedRun, claims_html, claims_markdown, claims_table, findings, introduction
 from abrupt.files import write_atomically, write_csv
+from abrupt.identity import check_same_run, component_run, pretraining_run, read_run
 from abrupt.job import job_log
 
 TABLES = ("head_scores", "completion", "token_intervention", "nuclear_norm")
@@ -12,7 +13,12 @@ with job_log(snakemake.log[0]):
     params, inputs = snakemake.params, snakemake.input
     runs = {}
     for i, seed in enumerate(params.seeds):
+        # Components vary slowest in the lists of inputs, seeds fastest.
         component_paths = inputs.components[i :: len(params.seeds)]
+        pretraining = pretraining_run(params.task, params.model, params.pretrain, seed)
+        check_same_run(inputs.weights[i], read_run(inputs.weights[i]), pretraining)
+        for name, path in zip(params.components, inputs.component_weights[i :: len(params.seeds)], strict=True):
+            check_same_run(path, read_run(path), component_run(pretraining, name, params.component_steps))
         runs[seed] = SeedRun(
             params.task["rank"],
             params.task["mask_probability"],

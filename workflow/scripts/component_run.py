@@ -4,7 +4,7 @@ from abrupt.bert import initialise
 from abrupt.checkpoint import load_model
 from abrupt.components import COMPONENTS, parameter_names
 from abrupt.cost import refuse_if_slow, training_flops
-from abrupt.files import pretraining_run
+from abrupt.identity import component_run, pretraining_run
 from abrupt.job import job_log, prepare_torch
 from abrupt.runs import RunState, environment_of, train
 from abrupt.task import Task, make_generator
@@ -26,7 +26,7 @@ with job_log(snakemake.log[0]):
         Trainer(model, names, task, schedule, seed, stream="components", device=device),
         RunState(
             params.state,
-            run={"pretraining": pretraining, "component": component, "steps": params.steps},
+            run=component_run(pretraining, component, params.steps),
             environment=environment_of(
                 device, params.threads, [*snakemake.input.library, __file__], weights=snakemake.input.weights
             ),

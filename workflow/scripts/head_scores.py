@@ -3,8 +3,9 @@
 import pandas as pd
 
 from abrupt.attention_file import read_attention
-from abrupt.files import pretraining_run, write_csv
+from abrupt.files import write_csv
 from abrupt.head_scores import tidy_shares
+from abrupt.identity import pretraining_run
 from abrupt.job import job_log
 
 with job_log(snakemake.log[0]):

@@ -5,7 +5,8 @@ from importlib import import_module
 import pandas as pd
 
 from abrupt.checkpoint import load_model
-from abrupt.files import pretraining_run, write_csv
+from abrupt.files import write_csv
+from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
 from abrupt.task import Task, sample_batch
 

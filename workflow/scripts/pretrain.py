@@ -3,7 +3,7 @@
 from abrupt.bert import initialise
 from abrupt.checkpoint import build_model
 from abrupt.cost import refuse_if_slow, training_flops
-from abrupt.files import pretraining_run
+from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
 from abrupt.runs import RunState, environment_of, train
 from abrupt.task import Task, make_generator

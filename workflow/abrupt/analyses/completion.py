@@ -1,4 +1,4 @@
-"""How well a model completes matrices, one row a matrix (paper, Section 3 and Figure 3 at the training p)."""
+"""How well a model completes matrices, one row a matrix (paper, Figure 3, at the training mask probability)."""
 
 import pandas as pd
 import torch

@@ -42,6 +42,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
     "axes.edgecolor": "black",
+    "patch.edgecolor": "black",
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.0,

@@ -1,4 +1,4 @@
-"""The task: a low-rank matrix, its random mask, and the tokens that the model sees (paper, Section 2)."""
+"""The task: a low-rank matrix, its random mask, and the tokens that the model sees."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from abrupt.attention_file import read_attention
 from abrupt.figures import style
 
-MASK_TOKEN = 0
+MASK_TOKEN = 0  # as in abrupt.task, which imports PyTorch
 MAX_TOKENS_A_LINE = 56
 
 
@@ -36,7 +36,7 @@ def tidy(task: dict[str, Any], attention: str) -> pd.DataFrame:
 
 @style.styled
 def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
-    """Matrix, mask and token sequence from left to right and below (the task of the paper's Section 2)."""
+    """Matrix, mask and token sequence from left to right and below."""
     rows, columns, decimals = task["rows"], task["columns"], task["decimals"]
     row_tokens = columns * min(rows, max(1, MAX_TOKENS_A_LINE // columns))
     lines = -(-len(table) // row_tokens)
