@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: reproduce test report
 
-reproduce: .venv/workflow  ## everything: train, analyse, draw, judge (under an hour on 2 cores)
+reproduce: .venv/workflow  ## everything: train, analyse, draw, judge (about an hour on 2 cores)
 	$(BIN)/snakemake --cores all
 
 test: .venv/test  ## linters, unit tests, and the whole workflow at smoke scale

@@ -23,19 +23,19 @@ FIRST_ATTENTION = expand(
 
 # In the paper's order: what each figure reads, and its category in the report.
 FIGURES = {
-    "task": {"category": "The task", "input": {"attention": FIRST_ATTENTION[-1]}},
-    "fig02_loss": {"category": "The drop", "input": {"training": TRAINING}},
+    "task": {"category": "1. The task", "input": {"attention": FIRST_ATTENTION[-1]}},
+    "fig02_loss": {"category": "2. The drop", "input": {"training": TRAINING}},
     "prediction": {
-        "category": "The drop",
+        "category": "2. The drop",
         "input": {"training": FIRST_TRAINING, "attention": FIRST_ATTENTION},
     },
     "fig04_attention": {
-        "category": "Attention",
+        "category": "3. Attention",
         "input": {"training": FIRST_TRAINING, "attention": FIRST_ATTENTION},
     },
-    "ranked_heads": {"category": "Attention", "input": {"training": TRAINING, "head_scores": HEAD_SCORES}},
+    "ranked_heads": {"category": "3. Attention", "input": {"training": TRAINING, "head_scores": HEAD_SCORES}},
     "fig08_components": {
-        "category": "Single components",
+        "category": "4. Single components",
         "input": {"training": TRAINING, "components": COMPONENT_TRAINING},
     },
 }

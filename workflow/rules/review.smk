@@ -34,7 +34,7 @@ rule claims:
         html=report(
             f"results/{SCALE}/claims.html",
             caption="../report/claims.rst",
-            category="Claims",
+            category="5. Claims",
             labels={"table": "claims and verdicts"},
         ),
     log:
