@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: reproduce test report
+.PHONY: reproduce test test-all report readme
 
 reproduce: .venv/workflow  ## everything: train, analyse, draw, judge (about an hour on 2 cores)
 	$(BIN)/snakemake --cores all
@@ -11,16 +11,22 @@ test: .venv/test  ## linters, unit tests, and the whole workflow at smoke scale
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not extended"
+
+test-all: .venv/test  ## after `make test`: the slower tests, on a SLURM cluster and in conda environments of their own
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m extended
 
 report: .venv/workflow  ## report.zip, after `make reproduce`
 	$(BIN)/snakemake --report report.zip
+
+readme: .venv/workflow  ## the README's table of figures, from workflow/figures.yaml and figure_costs.tsv
+	PYTHONPATH=workflow $(BIN)/python -m abrupt.readme
 
 .venv/workflow: envs/requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -r $<
 	touch $@
 
-.venv/test: envs/requirements-test.txt envs/requirements.txt | .venv/bin/python
+.venv/test: envs/requirements-test.txt envs/requirements.txt envs/requirements-slurm.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -r $<
 	touch $@
 

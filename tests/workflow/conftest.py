@@ -5,11 +5,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from slurm_cluster import install, one_node_cluster
 
 REPOSITORY = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip a test that cannot run here; where everything must be tested, fail instead."""
+    if os.environ.get("ABRUPT_REQUIRE_ALL") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 class Checkout:
@@ -35,15 +44,10 @@ class Checkout:
         return self.snakemake("--config", "scale=smoke", "--", *arguments)
 
 
-@pytest.fixture
-def new_checkout(tmp_path):
+@pytest.fixture(scope="session")
+def new_checkout(tmp_path_factory):
     """A function that makes a fresh copy called by a name."""
-
-    def make(name: str) -> Checkout:
-        (tmp_path / name).mkdir()
-        return Checkout(tmp_path / name)
-
-    return make
+    return lambda name: Checkout(tmp_path_factory.mktemp(name))
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +63,12 @@ def smoke_run(tmp_path_factory) -> Checkout:
     result = run.smoke()
     assert result.returncode == 0, result.stdout[-5000:]
     return run
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A SLURM cluster of one node that claims four CPUs: this machine."""
+    if reason := install():
+        unavailable(reason)
+    with one_node_cluster():
+        yield
