@@ -32,6 +32,17 @@ def test_write_replaces_what_was_there(path):
     assert path.read_bytes() == b"new"
 
 
+def test_content_is_on_disk_before_the_rename_and_the_rename_after_it(path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), path.exists()))
+    )
+    write_atomically(path, b"new")
+    (temporary, before), (folder, after) = synced
+    assert temporary.endswith(".tmp") and not before
+    assert folder == str(path.parent) and after
+
+
 def failing_fsync(code):
     def fsync(descriptor):
         raise OSError(code, os.strerror(code))
@@ -122,7 +133,16 @@ def test_file_of_another_run_is_an_error_of_one_line():
     assert "\n" not in str(raised.value)
 
 
-TASK = {"rows": 3, "columns": 4, "rank": 1, "mask_probability": 0.3, "decimals": 1, "max_value": 1}
+TASK = {
+    "rows": 3,
+    "columns": 4,
+    "rank": 1,
+    "mask_probability": 0.3,
+    "decimals": 1,
+    "max_value": 1,
+    "factor_law": "uniform",
+    "factor_scale": 1,
+}
 MODEL = {
     "hidden_size": 8,
     "num_hidden_layers": 1,

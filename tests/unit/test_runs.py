@@ -1,12 +1,14 @@
 """Training that is killed, resumed, waited for, or finds damaged files."""
 
 import errno
+import fcntl
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -60,13 +62,14 @@ def test_killed_three_times_ends_with_the_same_bytes(tmp_path, undisturbed):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_exits_with_143(tmp_path, undisturbed):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_saves_and_exits_with_128_and_its_number(tmp_path, undisturbed, number):
     root = tmp_path / "state"
     process = start(root, tmp_path)
     wait_for_save(root, process)
-    process.terminate()
-    assert "SIGTERM: saved after step" in process.communicate()[0]
-    assert process.returncode == 128 + signal.SIGTERM
+    process.send_signal(number)
+    assert f"{number.name}: saved after step" in process.communicate()[0]
+    assert process.returncode == 128 + number
     assert start(root, tmp_path).wait() == 0
     assert (tmp_path / "training.csv").read_bytes() == undisturbed["training.csv"]
 
@@ -85,6 +88,20 @@ def test_second_trainer_waits_and_publishes_what_the_first_finished(tmp_path, un
     assert first.wait() == 0 and second.returncode == 0
     assert "step " not in log, "the second one trained"
     assert (tmp_path / "second" / "training.csv").read_bytes() == undisturbed["training.csv"]
+
+
+@pytest.mark.slow
+def test_trainer_of_an_older_configuration_gives_way_to_the_one_that_waits(tmp_path):
+    root, out = tmp_path / "state", tmp_path / "out"
+    older = start(root, out)
+    wait_for_save(root, older)
+    older.send_signal(signal.SIGSTOP)  # so that it cannot finish before the newer one is there
+    newer = start(root, out, steps=200)
+    assert "waiting" in newer.stdout.readline()
+    older.send_signal(signal.SIGCONT)
+    assert newer.wait() == 0 and older.wait() == 1
+    assert sorted(path.name for path in out.iterdir()) == sorted(Path(path).name for path in outputs(out, 200))
+    assert (RunState(root, {"steps": STEPS}, {"threads": 1}).directory / "last.safetensors").exists()
 
 
 def train_tiny(folder, steps=200, run=None, **changes):
@@ -147,6 +164,12 @@ def test_damaged_checkpoint_is_named_and_its_remedy_works(tmp_path, monkeypatch,
     assert (tmp_path / "training.csv").exists()
 
 
+def test_publishing_again_leaves_nothing_beside_the_results(tmp_path):
+    train_tiny(tmp_path)
+    train_tiny(tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_file_changed_after_the_run_finished_is_not_published(tmp_path):
     state = train_tiny(tmp_path)
     os.truncate(state.checkpoint(100), 1000)
@@ -159,13 +182,11 @@ def test_full_disk_is_one_line_and_the_last_save_stays(tmp_path, monkeypatch):
     saved = state.last.read_bytes()
 
     sync = os.fsync
-    written = []
 
     def no_space(descriptor):
-        written.append(descriptor)
-        if len(written) == 1:  # the name of the lock's owner
-            return sync(descriptor)
-        raise OSError(errno.ENOSPC, "No space left on device")
+        if "last.safetensors" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match=r"last.safetensors: no space left") as error:
         patch.setattr(os, "fsync", no_space)
@@ -180,3 +201,51 @@ def test_diverging_run_leaves_the_last_good_state(tmp_path):
         train_tiny(tmp_path, learning_rate=1e30, warmup_steps=0)
     state = RunState(tmp_path / "state", run={"steps": 200}, environment={})
     assert state.checkpoint(0).exists() and not state.finished.exists()
+
+
+def test_finished_run_is_not_published_once_another_configuration_was_started(tmp_path, monkeypatch):
+    finish = RunState.finish
+
+    def another_is_started_then(state, trainer):
+        finish(state, trainer)
+        state.wanted.write_text("another")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="a run of another configuration was started"):
+        patch.setattr(RunState, "finish", another_is_started_then)
+        train_tiny(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    train_tiny(tmp_path)
+    assert (tmp_path / "training.csv").exists()
+
+
+def test_trainer_stops_at_its_next_save_when_its_state_was_deleted(tmp_path):
+    state, trainer = RunState(tmp_path / "state", run={"steps": 200}, environment={}), tiny_trainer(200)
+    advance = trainer.advance
+
+    def deleted_at_step_50():
+        advance()
+        if trainer.step == 50:
+            shutil.rmtree(state.root)
+
+    trainer.advance = deleted_at_step_50
+    with pytest.raises(InputError, match="state: deleted while a trainer was at work on it: run the same command"):
+        train(trainer, state, (0, 100, 200), 20, outputs(tmp_path, 200))
+    assert trainer.step == 60
+    train_tiny(tmp_path)
+    assert (tmp_path / "training.csv").exists()
+
+
+def test_waiting_trainer_stops_when_the_state_is_deleted(tmp_path):
+    root = tmp_path / "state"
+    root.mkdir()
+    with open(root / "lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        deletion = threading.Timer(0.3, shutil.rmtree, [root])
+        deletion.start()
+        with pytest.raises(InputError, match="state: deleted while a trainer was at work on it"):
+            train_tiny(tmp_path)
+        deletion.join()
+
+
+def test_no_owner_is_named_after_the_end(tmp_path):
+    assert not train_tiny(tmp_path).owner.exists()

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+        _sync_directory(path.parent)
     except OSError as error:
         if error.errno not in REMEDIES:
             raise
@@ -42,6 +44,16 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def _sync_directory(path: Path) -> None:
+    """Have a rename in the directory `path` outlast a power cut, where the file system can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:

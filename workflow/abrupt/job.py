@@ -17,6 +17,7 @@ def job_log(path: str) -> Iterator[None]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(message)s")
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # on a full disk the error is one line, without the log's own tracebacks
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
     logging.getLogger().addHandler(terminal)
@@ -41,8 +42,12 @@ def prepare_torch(device: str, threads: int) -> str:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True)
+    # An aid to finding reads of uninitialised memory, not to determinism; it fills every new tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("config: device is cuda, but PyTorch finds no GPU here: set device: cpu or auto")
+    if torch.cuda.is_available() and device != "cpu":
+        logging.info("on %s", torch.cuda.get_device_name())
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device

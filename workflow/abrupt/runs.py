@@ -8,7 +8,9 @@ state directory, `<root>/<fingerprint>/`, named after everything that its result
     step*.safetensors     checkpoints reached so far
     finished.json         the run is complete: its files and their SHA-256
 
-`<root>/lock` is held while a trainer works on this run in any configuration; a second one waits. When
+`<root>/lock` is held while a trainer works on this run in any configuration; a second one waits.
+`<root>/wanted` names the state directory of the trainer that was started last: one of an older
+configuration, left over from a killed driver, gives way at its next save and publishes nothing. When
 the run is complete its files are put at the declared paths, and kept here too (as hard links, where
 the file system has them) until the workflow has succeeded: Snakemake throws away the outputs of a job
 whose driver was killed, finished or not.
@@ -34,7 +36,7 @@ from tqdm import tqdm
 from abrupt.checkpoint import read_tensors, write_tensors
 from abrupt.errors import DamagedFileError, InputError
 from abrupt.files import canonical_json, fingerprint, sha256, write_atomically, write_csv
-from abrupt.training import COLUMNS, Trainer
+from abrupt.training import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ def environment_of(device: str, threads: int, code: Iterable[str], **inputs: str
     """What bits depend on besides the configuration: device, threads, PyTorch, the `code` files, and the
     files called `inputs`."""
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "device": device,  # not which GPU: a queue may give another one to who resumes
         "threads": threads,
         "torch": torch.__version__,
         "code": {"/".join(Path(path).parts[-2:]): sha256(path) for path in code},
@@ -63,29 +65,57 @@ class RunState:
         self.last = self.directory / "last.safetensors"
         self.previous = self.directory / "previous.safetensors"
         self.finished = self.directory / "finished.json"
+        self.lock, self.owner, self.wanted = self.root / "lock", self.root / "owner", self.root / "wanted"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run; wait, saying so, while another trainer does."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        lock, owner = FileLock(self.root / "lock"), self.root / "owner"
+        write_atomically(self.wanted, self.directory.name.encode())
+        lock = FileLock(self.lock)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            holder = owner.read_text() if owner.exists() else "another trainer"
-            logger.warning("%s works on %s: waiting until it has finished or is killed", holder, self.root)
-            lock.acquire(poll_interval=0.2)
+            logger.warning("%s works on %s: waiting until it has finished or is killed", self._holder(), self.root)
+            try:
+                lock.acquire(poll_interval=0.2)
+            except FileNotFoundError as error:
+                raise self._deleted() from error
         try:
-            write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            # Held open, so that no other file can get the same inode meanwhile.
+            self.lock_inode = self.lock.stat().st_ino
+            self.check_in_charge()
+            write_atomically(self.owner, f"process {os.getpid()} on {socket.gethostname()}".encode())
             for leftover in self.directory.glob(".*.tmp"):  # of a trainer that was killed while writing
                 leftover.unlink()
             yield
         finally:
+            self.owner.unlink(missing_ok=True)
             lock.release()
 
+    def _holder(self) -> str:
+        try:
+            return self.owner.read_text()
+        except FileNotFoundError:
+            return "another trainer"
+
+    def _deleted(self) -> InputError:
+        return InputError(f"{self.root}: deleted while a trainer was at work on it: run the same command again")
+
+    def check_in_charge(self) -> None:
+        """Raise InputError if the lock was deleted under this trainer, so that it no longer keeps others
+        out, or if a trainer of another configuration was started later."""
+        if not self.lock.exists() or self.lock.stat().st_ino != self.lock_inode:
+            raise self._deleted()
+        if self.wanted.exists() and self.wanted.read_text() != self.directory.name:
+            raise InputError(
+                f"{self.root}: a run of another configuration was started since: "
+                f"this one gives way, its progress stays in {self.directory}"
+            )
+
     def save(self, trainer: Trainer) -> None:
-        """Replace the resumable state by the trainer's. Raises InputError at non-finite weights, and
-        leaves the state as it was."""
+        """Replace the resumable state by the trainer's. Raises InputError at non-finite weights or if this
+        trainer is no longer in charge, and leaves the state as it was."""
+        self.check_in_charge()
         state = trainer.state()
         for name, value in state.items():
             if name.startswith("model.") and not value.isfinite().all():
@@ -141,7 +171,7 @@ class RunState:
 
     def finish(self, trainer: Trainer) -> None:
         """Write what is logged and mark the run complete; the resumable state is no longer needed."""
-        table = pd.DataFrame(trainer.rows, columns=COLUMNS).astype({"step": int})
+        table = pd.DataFrame(trainer.rows, columns=trainer.columns).astype({"step": int})
         write_csv(self.directory / "training.csv", table)
         files = [path for path in self.directory.iterdir() if path.name.startswith(("step", "training"))]
         manifest = {path.name: sha256(path) for path in files}
@@ -150,7 +180,11 @@ class RunState:
         self.previous.unlink(missing_ok=True)
 
     def publish(self, outputs: Iterable[str]) -> None:
-        """Put the complete run's files at the declared paths, by file name."""
+        """Put the complete run's files at the declared paths, by file name.
+
+        Raises InputError if a file was changed since, or if another run's are wanted there by now.
+        """
+        self.check_in_charge()
         for output in map(Path, outputs):
             source = self.directory / output.name
             if not self._is_as_finished(source):
@@ -159,12 +193,14 @@ class RunState:
                 )
             output.parent.mkdir(parents=True, exist_ok=True)
             temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+            temporary.unlink(missing_ok=True)  # of a killed trainer that had this number
             try:
                 os.link(source, temporary)
             except OSError:  # no hard links here
                 write_atomically(output, source.read_bytes())
             else:
                 os.replace(temporary, output)
+                temporary.unlink(missing_ok=True)  # a rename onto a link to the same file leaves it
 
     def _is_as_finished(self, path: Path) -> bool:
         try:
@@ -248,13 +284,13 @@ class _Progress:
         trainer, elapsed = self.trainer, self.last_line - self.start
         rate = (trainer.step - self.first_step) / elapsed
         left = (trainer.schedule.steps - trainer.step) / rate if rate else float("nan")
-        loss = dict(zip(COLUMNS, trainer.rows[-1], strict=True)) if trainer.rows else {}
+        names = trainer.objective.columns
+        values = trainer.rows[-1][1:] if trainer.rows else [float("nan")] * len(names)
         logger.info(
-            "step %d/%d  mse_all %.4g  mse_masked %.4g  %.1f steps/s  ETA %.0f s",
+            "step %d/%d  %s  %.1f steps/s  ETA %.0f s",
             trainer.step,
             trainer.schedule.steps,
-            loss.get("mse_all", float("nan")),
-            loss.get("mse_masked", float("nan")),
+            "  ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=False)),
             rate,
             left,
         )
