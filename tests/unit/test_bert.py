@@ -6,7 +6,7 @@ from torch import nn
 from transformers import BertConfig as HfConfig
 from transformers import BertModel as HfModel
 
-from abrupt.bert import Bert, BertConfig, initialise
+from abrupt.bert import Bert, BertConfig, Hooks, initialise
 
 # Every size differs from every other, and none is a power of two.
 SIZES = {
@@ -296,3 +296,31 @@ def test_initialise_leaves_the_mask_embedding_of_other_weights_alone():
         model.embeddings.word_embeddings.weight[0] = 1.0
     initialise(model, ["layers.0.mlp.output.weight"], torch.Generator().manual_seed(9), 0.1, 0.1)
     assert torch.equal(model.embeddings.word_embeddings.weight[0], torch.ones(12))
+
+
+def test_hooks_see_the_tensors_that_they_are_documented_to_see(case):
+    _, model, tokens, _ = case
+    seen = {"attention_weights": {}, "context": {}, "hidden": {}}
+
+    def looking(place):
+        def hook(layer, tensor):
+            seen[place][layer] = tensor
+            return tensor
+
+        return hook
+
+    prediction = model.forward_with_hooks(tokens, Hooks(**{place: looking(place) for place in seen}))
+    config, (batch, length) = model.config, tokens.shape
+    heads, layers = config.num_attention_heads, config.num_hidden_layers
+    torch.testing.assert_close(prediction, model(tokens), atol=1e-5, rtol=0)
+    assert [len(of_place) for of_place in seen.values()] == [layers, layers, layers + 1]
+    assert seen["context"][0].shape == (batch, heads, length, config.hidden_size // heads)
+    torch.testing.assert_close(seen["hidden"][0], model.embeddings(tokens))
+    torch.testing.assert_close(model.read_out(seen["hidden"][layers]).squeeze(-1), prediction)
+
+
+@pytest.mark.parametrize("place", Hooks._fields)
+def test_a_hook_at_any_place_changes_the_prediction(case, place):
+    _, model, tokens, _ = case
+    changed = model.forward_with_hooks(tokens, Hooks(**{place: lambda layer, tensor: tensor * 0.5}))
+    assert not torch.allclose(changed, model(tokens), atol=1e-3)

@@ -36,8 +36,11 @@ def noisy(curve, seed=0, deviation=0.02):
 
 def test_plateau_level_is_the_mean_square_of_an_entry():
     # x = sum over r of u v with u, v ~ Unif[-1, 1]: E[x^2] = r (1/3)^2.
-    assert plateau_mse_masked(1) == pytest.approx(1 / 3 * 1 / 3)
-    assert plateau_mse_masked(2) == pytest.approx(0.2222, abs=1e-4)
+    task = {"rank": 2, "factor_law": "uniform", "factor_scale": 1}
+    assert plateau_mse_masked(task) == pytest.approx(0.2222, abs=1e-4)
+    assert plateau_mse_masked({**task, "rank": 1}) == pytest.approx(1 / 3 * 1 / 3)
+    # Gaussian factors: E[u^2] E[v^2] = scale^4.
+    assert plateau_mse_masked({**task, "factor_law": "gaussian", "factor_scale": 0.5}) == pytest.approx(2 / 16)
 
 
 @pytest.mark.parametrize(("middle", "width"), [(15_000, 150), (15_000, 600), (30_000, 1000), (5000, 100)])
@@ -190,7 +193,7 @@ DROP = Drop(last_step=50_000, final=0.002, onset=14_300, midpoint=15_200, comple
 
 def test_telling_steps_are_before_in_the_middle_and_after():
     steps = [50_000, 1000, 4000, 14_000, 15_000, 16_000]
-    assert telling_steps(DROP, steps) == {"before the drop": 14_000, "mid-drop": 15_000, "last": 50_000}
+    assert telling_steps(DROP, steps) == {"before the drop": 4000, "mid-drop": 15_000, "last": 50_000}
 
 
 def test_telling_steps_without_a_drop_are_the_first_and_the_last():

@@ -4,10 +4,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abrupt.task import Task, make_generator, sample_batch, sample_matrices, sample_observed, token_ids, tokenise
+from abrupt.task import (
+    Task,
+    make_generator,
+    sample_batch,
+    sample_factors,
+    sample_matrices,
+    sample_observed,
+    token_ids,
+    tokenise,
+)
 
-PAPER = Task(rows=7, columns=7, rank=2, mask_probability=0.3, decimals=2, max_value=10)
-NON_SQUARE = Task(rows=3, columns=5, rank=2, mask_probability=0.4, decimals=2, max_value=2)
+PAPER = Task(
+    rows=7, columns=7, rank=2, mask_probability=0.3, decimals=2, max_value=10, factor_law="uniform", factor_scale=1
+)
+NON_SQUARE = Task(
+    rows=3, columns=5, rank=2, mask_probability=0.4, decimals=2, max_value=2, factor_law="uniform", factor_scale=1
+)
 
 quick = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 seeds = st.integers(0, 999_999)
@@ -19,6 +32,8 @@ tasks = st.builds(
     mask_probability=st.floats(0.1, 0.9),
     decimals=st.integers(1, 4),
     max_value=st.integers(4, 12),
+    factor_law=st.just("uniform"),
+    factor_scale=st.just(1.0),
 )
 
 
@@ -40,7 +55,9 @@ def test_batch_has_the_documented_shapes_and_types(task, seed):
 @given(seed=seeds, rank=st.integers(1, 3), rows=st.integers(4, 7), columns=st.integers(4, 7))
 def test_unrounded_matrices_have_at_most_the_given_rank(seed, rank, rows, columns):
     # Twelve decimals are beyond float32: the product as good as unrounded.
-    task = Task(rows, columns, rank, mask_probability=0.3, decimals=12, max_value=10)
+    task = Task(
+        rows, columns, rank, mask_probability=0.3, decimals=12, max_value=10, factor_law="uniform", factor_scale=1
+    )
     matrices = sample_matrices(task, 8, torch.Generator().manual_seed(seed)).double().numpy()
     singular = np.linalg.svd(matrices, compute_uv=False)
     assert (singular[:, rank:] < 1e-5).all()
@@ -48,7 +65,7 @@ def test_unrounded_matrices_have_at_most_the_given_rank(seed, rank, rows, column
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_matrices_attain_the_given_rank(rank):
-    task = Task(7, 6, rank, mask_probability=0.3, decimals=12, max_value=10)
+    task = Task(7, 6, rank, mask_probability=0.3, decimals=12, max_value=10, factor_law="uniform", factor_scale=1)
     matrices = sample_matrices(task, 100, torch.Generator().manual_seed(0)).numpy()
     assert np.median(np.linalg.svd(matrices, compute_uv=False)[:, rank - 1]) > 0.1
 
@@ -97,7 +114,7 @@ def test_mask_token_stands_exactly_where_nothing_is_observed(task, seed):
 
 @pytest.mark.parametrize(("decimals", "max_value"), [(1, 1), (2, 10), (3, 7), (4, 100)])
 def test_values_and_tokens_are_in_bijection(decimals, max_value):
-    task = Task(3, 3, 1, 0.3, decimals, max_value)
+    task = Task(3, 3, 1, 0.3, decimals, max_value, "uniform", 1)
     units = np.arange(-max_value * 10**decimals, max_value * 10**decimals + 1)
     values = torch.from_numpy((units / 10**decimals).astype(np.float32))
     assert torch.equal(token_ids(task, values), torch.arange(1, task.vocab_size))
@@ -130,7 +147,7 @@ def test_tokenise_gives_the_tokens_of_the_batch():
 
 @pytest.mark.parametrize("probability", [0.1, 0.3, 0.9])
 def test_every_position_is_masked_with_the_given_probability(probability):
-    task = Task(3, 4, 1, probability, 2, 1)
+    task = Task(3, 4, 1, probability, 2, 1, "uniform", 1)
     count = 20_000
     masked = ~sample_observed(task, count, torch.Generator().manual_seed(1))
     standard_error = (probability * (1 - probability) / count) ** 0.5
@@ -138,7 +155,9 @@ def test_every_position_is_masked_with_the_given_probability(probability):
 
 
 def test_masks_of_two_positions_are_independent():
-    observed = sample_observed(Task(1, 2, 1, 0.5, 2, 1), 20_000, torch.Generator().manual_seed(1)).double()
+    observed = sample_observed(
+        Task(1, 2, 1, 0.5, 2, 1, "uniform", 1), 20_000, torch.Generator().manual_seed(1)
+    ).double()
     both = (observed[:, 0, 0] * observed[:, 0, 1]).mean().item()
     assert abs(both - 0.25) < 5 * (0.25 * 0.75 / 20_000) ** 0.5
 
@@ -207,8 +226,31 @@ def test_tokenise_refuses_a_value_outside_the_vocabulary():
 
 @pytest.mark.parametrize("rank", [1, 2])
 def test_mean_square_entry_is_rank_over_nine(rank):
-    task = Task(7, 7, rank, 0.3, 2, 10)
+    task = Task(7, 7, rank, 0.3, 2, 10, "uniform", 1)
     # Entries of one matrix are correlated: the matrices are the independent samples.
     means = (sample_matrices(task, 20_000, torch.Generator().manual_seed(2)).double() ** 2).mean((1, 2))
     standard_error = means.std() / len(means) ** 0.5
     assert abs(means.mean() - rank / 9) < 4 * standard_error
+
+
+@pytest.mark.parametrize(("law", "scale"), [("uniform", 1), ("uniform", 0.5), ("gaussian", 0.5), ("laplace", 0.25)])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_mean_square_of_an_entry_is_the_entry_variance(law, scale, rank):
+    task = Task(3, 3, rank, 0.3, 4, 100, law, scale)
+    matrices = sample_matrices(task, 100_000, torch.Generator().manual_seed(0))
+    assert (matrices**2).mean().item() == pytest.approx(task.entry_variance, rel=0.05)
+
+
+def test_laplace_factors_have_the_quantiles_of_their_law():
+    task = Task(3, 3, 1, 0.3, 2, 100, "laplace", 0.25)
+    factors = sample_factors(task, (200_000,), torch.Generator().manual_seed(0)) / 0.25
+    found = torch.quantile(factors, torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95]))
+    tails = np.log([10, 2])
+    np.testing.assert_allclose(found, [-tails[0], -tails[1], 0, tails[1], tails[0]], atol=0.02)
+    assert factors.isfinite().all()
+
+
+def test_a_batch_beyond_the_vocabulary_is_an_error_that_names_value_and_range():
+    task = Task(7, 7, 1, 0.3, 2, 1, "gaussian", 2)
+    with pytest.raises(ValueError, match=r"value -?\d.* outside the vocabulary \[-1, 1\]"):
+        sample_batch(task, 64, 0, "train")

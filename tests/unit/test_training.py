@@ -9,8 +9,9 @@ from tiny_run import TASK, tiny_trainer
 
 from abrupt.components import COMPONENTS, parameter_names
 from abrupt.errors import InputError
+from abrupt.objectives import MatrixCompletion, error_sums, means
 from abrupt.task import Batch, sample_batch
-from abrupt.training import COLUMNS, Trainer, error_sums, evaluate, means
+from abrupt.training import Trainer
 
 
 def run(trainer, steps):
@@ -46,7 +47,7 @@ def test_rows_are_means_over_the_window_of_the_training_forward():
         shadow.advance()
     run(trainer, 5)
     squared, masks = np.concatenate(squared), np.concatenate(masks)
-    row = dict(zip(COLUMNS, trainer.rows[0], strict=True))
+    row = dict(zip(trainer.columns, trainer.rows[0], strict=True))
     assert row["step"] == 5
     assert row["mse_all"] == pytest.approx(squared.mean(), rel=1e-5)
     assert row["mse_masked"] == pytest.approx(squared[masks].mean(), rel=1e-5)
@@ -55,16 +56,16 @@ def test_rows_are_means_over_the_window_of_the_training_forward():
 
 def test_one_row_every_log_every_and_an_evaluation_every_eval_every():
     trainer = run(tiny_trainer(), 20)
-    column = COLUMNS.index("eval_mse_all")
+    column = trainer.columns.index("eval_mse_all")
     assert [row[0] for row in trainer.rows] == [5, 10, 15, 20]
     assert [math.isnan(row[column]) for row in trainer.rows] == [True, False, True, False]
 
 
 def test_evaluation_batch_is_the_same_every_time_and_apart_from_training():
     trainer = tiny_trainer()
-    before = trainer.eval_batch.tokens.clone()
+    before = trainer.eval_batches[0].tokens.clone()
     run(trainer, 10)
-    assert torch.equal(trainer.eval_batch.tokens, before)
+    assert torch.equal(trainer.eval_batches[0].tokens, before)
     assert not torch.equal(sample_batch(TASK, 16, 0, "pretrain", 0).tokens, before)
 
 
@@ -77,7 +78,7 @@ def test_means_survive_a_batch_without_masked_entries():
 
 def test_evaluation_correlation_is_one_for_a_perfect_model():
     batch = sample_batch(TASK, 16, 0, "x")
-    result = evaluate(lambda tokens: batch.target.flatten(1), batch)
+    result = MatrixCompletion(TASK).evaluate(lambda tokens: batch.target.flatten(1), [batch])
     assert result[0] == 0 and result[-1] == pytest.approx(1)
 
 
@@ -114,7 +115,7 @@ def test_a_component_run_changes_its_component_and_nothing_else(component):
     base = tiny_trainer()
     names = parameter_names(base.model, COMPONENTS[component])
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
-    trainer = run(Trainer(base.model, names, TASK, base.schedule, 0, "components", "cpu"), 3)
+    trainer = run(Trainer(base.model, names, MatrixCompletion(TASK), base.schedule, 0, "components", "cpu"), 3)
     after = trainer.model.state_dict()
     assert {name for name in after if not torch.equal(after[name], before[name])} == set(names)
     assert all(p.grad is None for name, p in trainer.model.named_parameters() if name not in names)

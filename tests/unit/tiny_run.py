@@ -6,11 +6,14 @@ from pathlib import Path
 
 from abrupt.bert import Bert, BertConfig, initialise
 from abrupt.job import prepare_torch
+from abrupt.objectives import MatrixCompletion
 from abrupt.runs import RunState, train
 from abrupt.task import Task, make_generator
 from abrupt.training import Schedule, Trainer
 
-TASK = Task(rows=3, columns=4, rank=1, mask_probability=0.3, decimals=2, max_value=1)
+TASK = Task(
+    rows=3, columns=4, rank=1, mask_probability=0.3, decimals=2, max_value=1, factor_law="uniform", factor_scale=1
+)
 CHECKPOINT_STEPS = (0, 100, 1000)
 
 
@@ -29,7 +32,9 @@ def tiny_trainer(steps: int = 1000, **changes) -> Trainer:
     model = Bert(BertConfig(TASK.vocab_size, 16, 1, 2, 32, 12))
     names = [name for name, _ in model.named_parameters()]
     initialise(model, names, make_generator(0, "init"), embedding_std=0.02, weight_std=0.2)
-    return Trainer(model, names, TASK, Schedule(**{**values, **changes}), seed=0, stream="pretrain", device="cpu")
+    return Trainer(
+        model, names, MatrixCompletion(TASK), Schedule(**{**values, **changes}), seed=0, stream="pretrain", device="cpu"
+    )
 
 
 def outputs(folder: Path, steps: int) -> list[str]:

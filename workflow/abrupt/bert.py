@@ -5,8 +5,9 @@ every position) without token types, pooler and dropout.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,24 @@ class BertConfig:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
             )
+
+
+def unchanged(layer: int, tensor: Tensor) -> Tensor:
+    return tensor
+
+
+class Hooks(NamedTuple):
+    """What to do at three places of a forward pass: each is called with (layer, tensor), layers counted
+    from 0, and returns the tensor to go on with. A hook that only looks returns what it was given.
+
+    attention_weights: (B, heads, query T, key T) of each layer, after the softmax.
+    context: (B, heads, T, H / heads) of each layer, what each head read, before the output map.
+    hidden: (B, T, H), the embeddings as layer 0, then the output of each layer l as l + 1.
+    """
+
+    attention_weights: Callable[[int, Tensor], Tensor] = unchanged
+    context: Callable[[int, Tensor], Tensor] = unchanged
+    hidden: Callable[[int, Tensor], Tensor] = unchanged
 
 
 class Embeddings(nn.Module):
@@ -73,11 +92,12 @@ class Attention(nn.Module):
         query, key, value = self._heads(hidden)
         return self._merge(hidden, F.scaled_dot_product_attention(query, key, value))
 
-    def forward_with_weights(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The same output through explicit attention weights (B, heads, query T, key T), which come with it."""
+    def forward_with_hooks(self, hidden: Tensor, layer: int, hooks: Hooks) -> Tensor:
+        """The same output through explicit attention weights, with the hooks of this layer."""
         query, key, value = self._heads(hidden)
         weights = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1)
-        return self._merge(hidden, weights @ value), weights
+        context = hooks.attention_weights(layer, weights) @ value
+        return self._merge(hidden, hooks.context(layer, context))
 
 
 class Mlp(nn.Module):
@@ -112,21 +132,34 @@ class Bert(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.read_out = nn.Linear(config.hidden_size, 1)
 
+    @property
+    def device(self) -> torch.device:
+        return self.read_out.weight.device
+
     def forward(self, token_ids: Tensor) -> Tensor:
         hidden = self.embeddings(token_ids)
         for layer in self.layers:
             hidden = layer.mlp(layer.attention(hidden))
         return self.read_out(hidden).squeeze(-1)
 
+    def forward_with_hooks(self, token_ids: Tensor, hooks: Hooks) -> Tensor:
+        """Predictions (B, T), with intermediate tensors seen or replaced by `hooks`."""
+        hidden = hooks.hidden(0, self.embeddings(token_ids))
+        for index, layer in enumerate(self.layers):
+            hidden = layer.mlp(layer.attention.forward_with_hooks(hidden, index, hooks))
+            hidden = hooks.hidden(index + 1, hidden)
+        return self.read_out(hidden).squeeze(-1)
+
     def forward_with_attention(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions (B, T) and attention weights (B, layers, heads, query T, key T)."""
-        hidden = self.embeddings(token_ids)
         attention_weights = []
-        for layer in self.layers:
-            hidden, weights = layer.attention.forward_with_weights(hidden)
-            hidden = layer.mlp(hidden)
+
+        def keep(layer: int, weights: Tensor) -> Tensor:
             attention_weights.append(weights)
-        return self.read_out(hidden).squeeze(-1), torch.stack(attention_weights, dim=1)
+            return weights
+
+        prediction = self.forward_with_hooks(token_ids, Hooks(attention_weights=keep))
+        return prediction, torch.stack(attention_weights, dim=1)
 
     def load_hf_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Load weights under the authors' (Hugging Face's) keys, `_backbone.…` and `read_out.…`.

@@ -1,5 +1,6 @@
 """Weights as safetensors files that say which run made them."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,22 @@ def load_model(path: str | Path, run: dict[str, Any]) -> Bert:
     except RuntimeError as error:
         raise DamagedFileError(f"{path}: its weights do not fit the model: delete it and run again") from error
     return model.eval().requires_grad_(False)
+
+
+class Checkpoints(Mapping[int, Bert]):
+    """Step -> model, for `paths` (step -> file) of the pretraining run `run`; a model is loaded when asked for.
+
+    Raises InputError if a file is damaged or of another run.
+    """
+
+    def __init__(self, paths: dict[int, str], run: dict[str, Any], device: str):
+        self.paths, self.run, self.device = paths, run, device
+
+    def __getitem__(self, step: int) -> Bert:
+        return load_model(self.paths[step], self.run).to(self.device)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)

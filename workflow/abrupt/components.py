@@ -14,6 +14,7 @@ with the sub-layer it follows. A component run trains one or more parts and free
 `both_embeddings` is what the authors' released script trains.
 """
 
+import copy
 from collections.abc import Iterable
 
 from torch import nn
@@ -48,3 +49,11 @@ def freeze_all_but(model: nn.Module, trainable: Iterable[str]) -> None:
     trainable = set(trainable)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trainable)
+
+
+def with_parts_of(model: nn.Module, donor: nn.Module, parts: Iterable[str]) -> nn.Module:
+    """A copy of `model` in which `parts` have the values they have in `donor`, a model of the same sizes."""
+    mixed = copy.deepcopy(model)
+    values = donor.state_dict()
+    mixed.load_state_dict({name: values[name] for name in parameter_names(model, parts)}, strict=False)
+    return mixed

@@ -3,7 +3,7 @@
 All functions look at the masked-entry MSE against the step, as a running median over five logged points,
 so that a single spike decides nothing. With that,
 
-    plateau      rank / 9, what predicting 0 costs (uniform factors)
+    plateau      E[x^2], what predicting 0 costs; rank / 9 for the paper's uniform factors
     final        the median of the last tenth of the curve
     onset        the last step at which the curve is at 90 % of the plateau or more
     completion   the first step at which 90 % of the way from plateau to final is done
@@ -15,9 +15,12 @@ cosine ramp 0.35, whatever their time scale.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from abrupt.factors import entry_variance
 
 PLATEAU_FRACTION = 0.9
 LARGEST_FINAL_FRACTION = 0.5
@@ -25,11 +28,12 @@ COMPLETED_FRACTION = 0.9
 TAIL_FRACTION = 0.1
 MEDIAN_POINTS = 5
 ABRUPT_SHARPNESS = 1.0
+PLATEAU_SHARE = 0.75
 
 
-def plateau_mse_masked(rank: int) -> float:
-    """E[x^2] = rank / 9: the masked-entry MSE of predicting 0, for uniform factors, before rounding."""
-    return rank / 9
+def plateau_mse_masked(task: dict[str, Any]) -> float:
+    """The masked-entry MSE of predicting 0, from the config's `task` section."""
+    return entry_variance(task["rank"], task["factor_law"], task["factor_scale"])
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Drop:
     @property
     def found(self) -> bool:
         return self.onset is not None
+
+    def is_before(self, step: int) -> bool:
+        """Whether `step` is well before the drop: within three quarters of the plateau. At the onset itself the fall
+        has begun, by up to a tenth of it. True of every step if there is no drop."""
+        return self.onset is None or step <= PLATEAU_SHARE * self.onset
 
     @property
     def sharpness(self) -> float:
@@ -88,13 +97,23 @@ def detect_drop(step: np.ndarray, mse_masked: np.ndarray, plateau: float) -> Dro
     return Drop(last_step, final, onset, first_below(0.5), completion)
 
 
+def find_copying(curve: pd.DataFrame) -> Drop:
+    """The drop of a decoder's cross-entropy at observed entries, from the entropy of the marginal law (Figure 11).
+
+    `curve` has one row a logged step: step, cross_entropy_observed and marginal_entropy (nats).
+    """
+    return detect_drop(
+        curve["step"].to_numpy(), curve["cross_entropy_observed"].to_numpy(), curve["marginal_entropy"].max()
+    )
+
+
 def telling_steps(drop: Drop, steps: list[int]) -> dict[str, int]:
-    """Which of the extracted `steps` to show: the last one before the onset, the one nearest to the
+    """Which of the extracted `steps` to show: the last one well before the drop, the one nearest to the
     middle of the drop, and the last. Without a drop: the first and the last."""
     steps = sorted(steps)
     if not drop.found:
         return {"first": steps[0], "last": steps[-1]}
-    before = [step for step in steps if step <= drop.onset]
+    before = [step for step in steps if drop.is_before(step)]
     return {
         "before the drop": before[-1] if before else steps[0],
         "mid-drop": min(steps, key=lambda step: abs(step - drop.midpoint)),

@@ -11,20 +11,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from abrupt.factors import entry_variance
+
 MASK_TOKEN = 0
-
-
-def uniform_factors(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Factor entries iid Unif[-1, 1] (the paper's set-up)."""
-    return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
 
 
 @dataclass(frozen=True)
 class Task:
     """Rounded rank-`rank` matrices of `rows` x `columns` entries, each masked with `mask_probability`.
 
-    `decimals` is the rounding of the entries; the vocabulary holds every rounded value in
-    [-max_value, max_value], one token id each, after the MASK token with id 0.
+    Their factors' entries are iid of `factor_law` and `factor_scale`. `decimals` is the rounding of the
+    entries; the vocabulary holds every rounded value in [-max_value, max_value], one token id each, after
+    the MASK token with id 0.
     """
 
     rows: int
@@ -33,6 +31,8 @@ class Task:
     mask_probability: float
     decimals: int
     max_value: int
+    factor_law: str
+    factor_scale: float
 
     @property
     def num_entries(self) -> int:
@@ -41,6 +41,16 @@ class Task:
     @property
     def vocab_size(self) -> int:
         return 2 * self.max_value * 10**self.decimals + 2
+
+    @property
+    def entry_variance(self) -> float:
+        """E[x^2], before rounding."""
+        return entry_variance(self.rank, self.factor_law, self.factor_scale)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether no entry can lie outside the vocabulary: |x| <= rank * scale^2 for uniform factors."""
+        return self.factor_law == "uniform" and self.rank * self.factor_scale**2 <= self.max_value
 
 
 class Batch(NamedTuple):
@@ -66,10 +76,21 @@ def make_generator(seed: int, stream: str, step: int = 0, device: str = "cpu") -
     return torch.Generator(device=device).manual_seed(state)
 
 
+def sample_factors(task: Task, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Entries iid Unif[-scale, scale] (the paper's, at scale 1), N(0, scale^2) or Laplace(0, scale)."""
+    device = generator.device
+    if task.factor_law == "gaussian":
+        return torch.randn(shape, generator=generator, device=device) * task.factor_scale
+    symmetric = torch.rand(shape, generator=generator, device=device) * 2 - 1
+    if task.factor_law == "laplace":  # inverse of the distribution function; rand never gives 1, but 0
+        symmetric = -symmetric.sign() * torch.log1p(-symmetric.abs().clamp(max=1 - 2**-24))
+    return symmetric * task.factor_scale
+
+
 def sample_matrices(task: Task, batch_size: int, generator: torch.Generator) -> Tensor:
     """Matrices X = U V^T, shape (batch_size, rows, columns), rounded to `task.decimals` decimals."""
-    left = uniform_factors((batch_size, task.rows, task.rank), generator)
-    right = uniform_factors((batch_size, task.columns, task.rank), generator)
+    left = sample_factors(task, (batch_size, task.rows, task.rank), generator)
+    right = sample_factors(task, (batch_size, task.columns, task.rank), generator)
     scale = 10**task.decimals
     return torch.round(left @ right.mT * scale) / scale
 
@@ -108,10 +129,15 @@ def tokenise(task: Task, matrices: Tensor, observed: Tensor) -> Tensor:
 
 
 def sample_batch(task: Task, batch_size: int, seed: int, stream: str, step: int = 0, device: str = "cpu") -> Batch:
-    """The batch at (seed, stream, step), sampled on `device`. CPU and CUDA draw different numbers."""
+    """The batch at (seed, stream, step), sampled on `device`. CPU and CUDA draw different numbers.
+
+    Raises ValueError, naming value and range, if an entry is outside the vocabulary.
+    """
     generator = make_generator(seed, stream, step, device)
     target = sample_matrices(task, batch_size, generator)
     observed = sample_observed(task, batch_size, generator)
-    # |x| <= rank <= max_value for uniform factors (checked with the config): no check, no device sync.
-    tokens = torch.where(observed, _token_ids_in_range(task, target), MASK_TOKEN).flatten(1)
+    if task.bounded:  # no check, so no device sync
+        tokens = torch.where(observed, _token_ids_in_range(task, target), MASK_TOKEN).flatten(1)
+    else:
+        tokens = tokenise(task, target, observed)
     return Batch(tokens, target, observed)

@@ -1,6 +1,7 @@
-"""The one training loop: online masked-entry regression with Adam (the paper's set-up).
+"""The one training loop: online, with Adam (the paper's set-up).
 
-Pretraining and component runs are two calls of it. It knows nothing of files: `runs.py` wraps it.
+Every trained model comes out of it; what is trained on is an objective (`objectives.py`). It knows
+nothing of files: `runs.py` wraps it.
 """
 
 import math
@@ -9,16 +10,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from abrupt.bert import Bert
 from abrupt.components import freeze_all_but
 from abrupt.errors import InputError
-from abrupt.task import Batch, Task, sample_batch
-
-WINDOW_COLUMNS = ("mse_all", "mse_observed", "mse_masked", "abs_prediction_masked")
-EVAL_COLUMNS = tuple(f"eval_{name}" for name in (*WINDOW_COLUMNS, "correlation_masked"))
-COLUMNS = ("step", *WINDOW_COLUMNS, *EVAL_COLUMNS)
+from abrupt.objectives import MatrixCompletion
 
 
 @dataclass(frozen=True)
@@ -46,60 +42,19 @@ class Schedule:
         return self.learning_rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))
 
 
-def error_sums(prediction: Tensor, batch: Batch) -> Tensor:
-    """Sums over a batch, as float64 (5,): squared error and count of the observed entries, squared
-    error, count and absolute prediction of the masked entries. `prediction` is (B, rows*columns)."""
-    masked = ~batch.observed.flatten(1)
-    squared = (prediction - batch.target.flatten(1)) ** 2
-    squared_masked = (squared * masked).sum()
-    count_masked = masked.sum()
-    sums = [
-        squared.sum() - squared_masked,
-        masked.numel() - count_masked,
-        squared_masked,
-        count_masked,
-        (prediction.abs() * masked).sum(),
-    ]
-    return torch.stack([value.double() for value in sums])
-
-
-def means(sums: Tensor) -> Tensor:
-    """`WINDOW_COLUMNS` from `error_sums` added over batches: nan where no such entry was seen."""
-    observed, count_observed, masked, count_masked, absolute = sums
-    return torch.stack(
-        [
-            (observed + masked) / (count_observed + count_masked),
-            observed / count_observed,
-            masked / count_masked,
-            absolute / count_masked,
-        ]
-    )
-
-
-@torch.no_grad()
-def evaluate(model: Bert, batch: Batch) -> Tensor:
-    """`EVAL_COLUMNS` of the model on one batch; the correlation is between prediction and truth over
-    masked entries, nan if either is constant."""
-    prediction = model(batch.tokens)
-    masked = ~batch.observed.flatten(1)
-    pairs = torch.stack([prediction[masked], batch.target.flatten(1)[masked]])
-    correlation = torch.corrcoef(pairs.double())[0, 1]
-    return torch.cat([means(error_sums(prediction, batch)), correlation[None]])
-
-
 class Trainer:
     """Trains the parameters called `trainable`; the others are frozen and get no gradient.
 
     `stream` names the training batches: the batch of update t is (seed, stream, t). `rows` holds what
-    was logged, a `COLUMNS` row every `log_every` updates, measured in the training forward pass itself
+    was logged, a row of `columns` every `log_every` updates, measured in the training forward pass itself
     and averaged over the updates since the row before; eval columns are nan between evaluations.
     """
 
     def __init__(
         self,
-        model: Bert,
+        model: nn.Module,
         trainable: Iterable[str],
-        task: Task,
+        objective: MatrixCompletion,
         schedule: Schedule,
         seed: int,
         stream: str,
@@ -108,7 +63,8 @@ class Trainer:
         trainable = list(trainable)
         freeze_all_but(model, trainable)
         self.model = model.to(device)
-        self.task, self.schedule, self.seed, self.stream, self.device = task, schedule, seed, stream, device
+        self.objective, self.schedule, self.seed, self.stream, self.device = objective, schedule, seed, stream, device
+        self.columns = ("step", *objective.columns, *objective.eval_columns)
         self.trained = {name: p for name, p in self.model.named_parameters() if name in trainable}
         self.optimizer = torch.optim.Adam(
             self.trained.values(),
@@ -116,9 +72,9 @@ class Trainer:
             betas=(schedule.adam_beta1, schedule.adam_beta2),
             fused=True,
         )
-        self.eval_batch = sample_batch(task, schedule.eval_matrices, seed, "eval").to(device)
+        self.eval_batches = objective.eval_batches(schedule.eval_matrices, seed, device)
         self.step = 0
-        self.window = torch.zeros(5, dtype=torch.float64, device=device)
+        self.window = torch.zeros(objective.num_sums, dtype=torch.float64, device=device)
         self.rows: list[list[float]] = []
 
     @property
@@ -128,9 +84,8 @@ class Trainer:
     def advance(self) -> None:
         """One update, and a new row when one is due. Raises InputError at a non-finite loss, before
         the update, so that the weights are the last good ones."""
-        batch = sample_batch(self.task, self.schedule.batch_size, self.seed, self.stream, self.step, self.device)
-        prediction = self.model(batch.tokens)
-        loss = torch.mean((prediction - batch.target.flatten(1)) ** 2)
+        batch = self.objective.sample(self.schedule.batch_size, self.seed, self.stream, self.step, self.device)
+        loss, sums = self.objective.loss(self.model, batch)
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"loss is {loss.item()} at step {self.step + 1}: "
@@ -141,15 +96,15 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         self.step += 1
-        self.window += error_sums(prediction.detach(), batch)
+        self.window += sums
         if self.step % self.schedule.log_every == 0:
             self._log_row()
 
     def _log_row(self) -> None:
-        evaluation = [math.nan] * len(EVAL_COLUMNS)
+        evaluation = [math.nan] * len(self.objective.eval_columns)
         if self.step % self.schedule.eval_every == 0:
-            evaluation = evaluate(self.model, self.eval_batch).tolist()
-        self.rows.append([float(self.step), *means(self.window).tolist(), *evaluation])
+            evaluation = self.objective.evaluate(self.model, self.eval_batches).tolist()
+        self.rows.append([float(self.step), *self.objective.means(self.window).tolist(), *evaluation])
         self.window.zero_()
 
     def state(self) -> dict[str, Tensor]:
@@ -161,7 +116,7 @@ class Trainer:
                 state[f"{moment}.{name}"] = moments.get(moment, torch.zeros_like(parameter))
         state["step"] = torch.tensor(self.step)
         state["window"] = self.window
-        state["rows"] = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
+        state["rows"] = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(self.columns))
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
