@@ -1,21 +1,25 @@
 import math
+from dataclasses import replace
 
-import cvxpy
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from abrupt.analyses import completion, token_intervention
-from abrupt.analyses.nuclear_norm import complete, complete_all
-from abrupt.task import Batch, Task, sample_batch
+from abrupt.analyses import baselines, completion, held_out, token_intervention
+from abrupt.shifts import TASK_COLUMNS
+from abrupt.task import Batch, Task, make_generator, sample_batch, sample_matrices
 
-TASK = Task(rows=5, columns=6, rank=2, mask_probability=0.3, decimals=2, max_value=2)
+TASK = Task(
+    rows=5, columns=6, rank=2, mask_probability=0.3, decimals=2, max_value=2, factor_law="uniform", factor_scale=1
+)
 MASK_ROW = 0
 
 
 class Copying(nn.Module):
     """Predicts the value whose token stands at an entry, 0 for MASK."""
+
+    device = "cpu"
 
     def forward(self, tokens):
         return torch.where(tokens == 0, 0.0, (tokens - 1) / 100 - 2)
@@ -28,7 +32,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def copied(batch):
-    return token_intervention.measure(Copying(), TASK, batch, [0.44, -0.24])
+    return token_intervention.intervene(Copying(), TASK, batch, [0.44, -0.24], TASK.entry_variance)
 
 
 def test_table_has_a_row_for_mask_and_one_for_each_value(copied):
@@ -56,7 +60,9 @@ def test_error_to_the_truth_by_hand():
     target = torch.tensor([[[0.5, -0.2, 0.1], [0.0, 0.3, 1.0]]])
     observed = torch.tensor([[[True, False, True], [False, True, True]]])
     tokens = torch.tensor([[251, 0, 211, 0, 231, 301]])
-    table = token_intervention.measure(Copying(), Task(2, 3, 1, 0.3, 2, 2), Batch(tokens, target, observed), [1, -0.5])
+    table = token_intervention.intervene(
+        Copying(), Task(2, 3, 1, 0.3, 2, 2, "uniform", 1), Batch(tokens, target, observed), [1, -0.5], 1 / 9
+    )
     # Masked entries: -0.2 and 0.
     assert table["mse_to_truth"].tolist() == pytest.approx([0.02, (1.2**2 + 1) / 2, (0.3**2 + 0.5**2) / 2], rel=1e-5)
 
@@ -69,7 +75,7 @@ def test_only_masked_tokens_are_replaced(batch):
             seen.append(tokens)
             return super().forward(tokens)
 
-    token_intervention.measure(Recording(), TASK, batch, [0.44])
+    token_intervention.intervene(Recording(), TASK, batch, [0.44], 0.0)
     expected = batch.tokens.clone()
     assert torch.equal(seen[0], expected)
     expected[expected == 0] = 245  # 1 + 100 * (0.44 + 2)
@@ -78,7 +84,7 @@ def test_only_masked_tokens_are_replaced(batch):
 
 def test_value_outside_the_vocabulary_is_an_error(batch):
     with pytest.raises(ValueError, match=r"2\.5.*\[-2, 2\]"):
-        token_intervention.measure(Copying(), TASK, batch, [2.5])
+        token_intervention.intervene(Copying(), TASK, batch, [2.5], 0.0)
 
 
 def test_errors_of_each_matrix_by_hand():
@@ -86,8 +92,8 @@ def test_errors_of_each_matrix_by_hand():
     observed = torch.tensor([[[True, False], [False, True]], [[True, True], [True, False]]])
     prediction = torch.tensor([[[1.0, 1.0], [3.0, 2.0]], [[1.0, 1.0], [1.0, -1.0]]])
     table = completion.per_matrix_errors(prediction, Batch(torch.zeros(2, 4), target, observed))
-    assert table["matrix"].tolist() == [0, 1]
     assert table["mse_all"].tolist() == pytest.approx([10 / 4, 4 / 4])
+    assert table["mse_observed"].tolist() == pytest.approx([0.0, 0.0])
     assert table["mse_masked"].tolist() == pytest.approx([5.0, 4.0])
 
 
@@ -111,55 +117,91 @@ def test_nuclear_norms_of_known_matrices():
 
 
 def test_copying_model_completes_nothing(batch):
-    table = completion.measure(Copying(), TASK, batch)
+    table = completion.complete(Copying(), batch)
     squared = torch.where(batch.observed, 0.0, batch.target) ** 2
     np.testing.assert_allclose(table["mse_all"], squared.mean((1, 2)), atol=1e-7)
 
 
-def test_fully_observed_matrix_is_returned():
-    matrix = np.random.default_rng(0).uniform(-2, 2, (4, 3))
-    np.testing.assert_allclose(complete(matrix, np.ones((4, 3), bool)), matrix, atol=1e-6)
+NO_SHIFTS = {"mask_probability": [], "rank": [], "rows": [], "columns": [], "factor_scale": {}}
 
 
-def test_matrix_with_nothing_observed_is_completed_by_zeros():
-    np.testing.assert_allclose(complete(np.ones((3, 3)), np.zeros((3, 3), bool)), 0, atol=1e-6)
+def test_completion_is_of_the_last_model_on_the_task_and_each_variant():
+    shifts = NO_SHIFTS | {"mask_probability": [0.3, 0.6], "rows": [3], "factor_scale": {"gaussian": [0.2]}}
+    models = {100: Copying(), 0: None}
+    table = completion.measure(models, TASK, seed=0, matrices=50, shifts=shifts)
+    assert (table["step"] == 100).all()
+    tasks = table[list(TASK_COLUMNS)].drop_duplicates().to_numpy().tolist()
+    assert tasks == [
+        [0.3, 2, 5, 6, "uniform", 1],
+        [0.6, 2, 5, 6, "uniform", 1],
+        [0.3, 2, 3, 6, "uniform", 1],
+        [0.3, 2, 5, 6, "gaussian", 0.2],
+    ]
+    assert table.groupby(list(TASK_COLUMNS))["matrix"].apply(list).map(lambda numbers: numbers == list(range(50))).all()
 
 
-@pytest.mark.parametrize(
-    ("corner", "off_diagonal", "completed"), [(1, 1, 1.0), (1, 2, 1.0), (2, 1, 0.5), (-2, 1, -0.5)]
-)
-def test_last_entry_of_a_two_by_two_matrix(corner, off_diagonal, completed):
-    # ||X||_*^2 = ||X||_F^2 + 2 |det X|: least at x = min(a, b^2 / a) in [[a, b], [b, x]] with a > 0, where
-    # it may be flat, so that x is less exact than the norm.
-    matrix = np.array([[corner, off_diagonal], [off_diagonal, 99.0]])
-    found = complete(matrix, np.array([[True, True], [True, False]]))
-    assert found[1, 1] == pytest.approx(completed, abs=1e-3)
+def test_held_out_matrices_of_a_bounded_task_are_those_of_every_analysis():
+    numbers, batch = completion.held_out_in_vocabulary(TASK, 30, seed=3)
+    assert numbers.tolist() == list(range(30))
+    for ours, theirs in zip(batch, held_out(TASK, 30, 3), strict=True):
+        assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_agrees_with_the_semidefinite_programme(seed):
-    rng = np.random.default_rng(seed)
-    matrix, observed = rng.uniform(-1, 1, (3, 3)), rng.random((3, 3)) < 0.7
-    found = complete(matrix, observed)
-    # min (tr W1 + tr W2) / 2 over [[W1, X], [X^T, W2]] >= 0.
-    block = cvxpy.Variable((6, 6), symmetric=True)
-    constraints = [block >> 0, *(block[i, 3 + j] == matrix[i, j] for i, j in np.argwhere(observed))]
-    optimum = cvxpy.Problem(cvxpy.Minimize(cvxpy.trace(block) / 2), constraints).solve(solver=cvxpy.CLARABEL)
-    assert np.linalg.norm(found, "nuc") == pytest.approx(optimum, abs=1e-5)
-    np.testing.assert_allclose(found[observed], matrix[observed], atol=1e-6)
+def test_matrices_of_other_mask_probabilities_are_the_same_with_nested_masks():
+    _, few = completion.held_out_in_vocabulary(replace(TASK, mask_probability=0.1), 30, seed=0)
+    _, many = completion.held_out_in_vocabulary(replace(TASK, mask_probability=0.5), 30, seed=0)
+    assert torch.equal(few.target, many.target)
+    assert (few.observed | ~many.observed).all() and (few.observed & ~many.observed).any()
 
 
-def test_complete_all_completes_each_matrix_with_its_own_mask():
-    rng = np.random.default_rng(3)
-    matrices, observed = rng.uniform(-1, 1, (3, 3, 4)), rng.random((3, 3, 4)) < 0.7
-    found = complete_all(matrices, observed)
-    for i in range(3):
-        np.testing.assert_allclose(found[i], complete(matrices[i], observed[i]), atol=1e-6)
+def test_matrices_with_an_entry_that_has_no_token_are_left_out():
+    wide = replace(TASK, factor_law="gaussian")  # |x| <= 2 fails for most matrices
+    numbers, batch = completion.held_out_in_vocabulary(wide, 200, seed=0)
+    matrices = sample_matrices(wide, 200, make_generator(0, "analysis"))
+    fitting = [number for number in range(200) if matrices[number].abs().max() <= 2]
+    assert 0 < len(fitting) < 200 and numbers.tolist() == fitting
+    assert torch.equal(batch.target, matrices[fitting])
 
 
-def test_mean_error_at_the_paper_setting_is_the_reference_value():
-    batch = sample_batch(Task(7, 7, 2, 0.3, 2, 10), 100, 0, "analysis")
-    completed = complete_all(batch.target.double().numpy(), batch.observed.numpy())
-    errors = completion.per_matrix_errors(torch.from_numpy(completed).float(), batch)["mse_all"]
-    # 0.0113: 256 other matrices, by an ADMM solver.
-    assert abs(errors.mean() - 0.0113) < 4 * errors.sem()
+def test_baselines_complete_the_matrices_that_the_model_is_given():
+    shifts = NO_SHIFTS | {"rank": [1]}
+    model = completion.measure({0: Copying()}, TASK, 0, 20, shifts)
+    table = baselines.measure(TASK, 0, 20, shifts, regularisation=[0.01], processes=1)
+    methods = ["nuclear_norm", "alternating_least_squares", "column_space_oracle"]
+    for rank, of_rank in table.groupby("rank"):
+        regularised = of_rank["method"] == "regularised_nuclear_norm"
+        assert sorted(of_rank["method"].unique()) == sorted([*methods, *["regularised_nuclear_norm"] * (rank == 2)])
+        assert of_rank["regularisation"].isna().equals(~regularised)
+        for _, of_method in of_rank.groupby("method"):
+            pair = of_method.merge(model, on=[*TASK_COLUMNS, "matrix"])
+            assert len(pair) == 20 and (pair["nuclear_norm_truth_x"] == pair["nuclear_norm_truth_y"]).all()
+
+
+def test_full_rank_matrices_are_uniform_and_have_no_low_rank():
+    batch = token_intervention.sample_full_rank(TASK, 2000, seed=0)
+    # 60 000 entries: the standard error of x^2 is 0.4 % of 1 / 3.
+    assert batch.target.square().mean().item() == pytest.approx(1 / 3, rel=0.02)
+    assert batch.target.abs().max().item() == 1
+    singular = torch.linalg.svdvals(batch.target)
+    assert (singular[:, 2] > 0.05).all()
+    assert torch.equal(batch.tokens == 0, ~batch.observed.flatten(1))
+    assert batch.observed.float().mean().item() == pytest.approx(0.7, abs=0.01)
+
+
+def test_intervention_is_measured_on_both_kinds_of_matrices_at_every_step():
+    table = token_intervention.measure({0: Copying(), 10: Copying()}, TASK, 0, 400, values=[0.44])
+    assert table.groupby(["inputs", "step"]).size().to_dict() == {
+        (inputs, step): 2 for inputs in ("low_rank", "full_rank") for step in (0, 10)
+    }
+    assert table["mse_to_value"].max() < 1e-10
+    np.testing.assert_allclose(table["mse_to_truth"], table["mse_if_copying"], rtol=0.1)
+
+
+def test_error_of_a_mean_over_masked_entries_by_hand():
+    values = torch.tensor([[1.0, 3.0, 9.0], [2.0, 9.0, 9.0]])
+    masked = torch.tensor([[True, True, False], [True, False, False]])
+    # Mean of 1, 3, 2; deviations of the matrices' sums from it: (1 + 3 - 2 * 2) and (2 - 2).
+    assert token_intervention.mean_and_error(values, masked) == (2.0, 0.0)
+    values[1, 0] = 8.0  # mean 4; deviations -4 and 4, so sqrt(32) / 3
+    mean, error = token_intervention.mean_and_error(values, masked)
+    assert mean == pytest.approx(4) and error == pytest.approx(math.sqrt(32) / 3)

@@ -15,9 +15,13 @@ from abrupt.errors import DamagedFileError, InputError
 from abrupt.head_scores import tidy_shares
 from abrupt.task import Batch, Task, sample_batch, tokenise
 
-TASK = Task(rows=3, columns=4, rank=1, mask_probability=0.4, decimals=2, max_value=1)
+TASK = Task(
+    rows=3, columns=4, rank=1, mask_probability=0.4, decimals=2, max_value=1, factor_law="uniform", factor_scale=1
+)
 LENGTH = 12
-SEVEN = Task(rows=7, columns=7, rank=2, mask_probability=0.3, decimals=2, max_value=10)
+SEVEN = Task(
+    rows=7, columns=7, rank=2, mask_probability=0.3, decimals=2, max_value=10, factor_law="uniform", factor_scale=1
+)
 
 
 def in_group(group: str, query: int, key: int, observed: np.ndarray) -> bool:
@@ -168,7 +172,7 @@ def test_column_pattern_is_the_transpose_of_the_row_pattern_on_a_square_matrix()
 @pytest.mark.parametrize("pattern", ["masked_rows", "masked_columns"])
 @pytest.mark.parametrize("size", [(3, 3), (3, 4), (5, 3), (5, 8)])
 def test_structured_patterns_leave_one_entry_in_each_of_two_rows_or_columns(pattern, size):
-    observed = mask_patterns(Task(*size, 1, 0.3, 2, 1), 1, 0)[pattern].observed[0]
+    observed = mask_patterns(Task(*size, 1, 0.3, 2, 1, "uniform", 1), 1, 0)[pattern].observed[0]
     lines = observed if pattern == "masked_rows" else observed.mT
     counts = lines.sum(1).tolist()
     assert sorted(counts) == [1, 1] + [lines.shape[1]] * (len(counts) - 2)

@@ -7,8 +7,9 @@ Needs: weights at `analyses.steps`. Gives: one tidy table for each analysis and 
 rule model_analysis:
     """Run one module of workflow/abrupt/analyses/ on the checkpoints of one seed."""
     input:
-        weights=expand(
-            "results/{{scale}}/pretrain/seed{{seed}}/step{step}.safetensors", step=config["analyses"]["steps"]
+        weights=lambda wildcards: expand(
+            "results/{{scale}}/pretrain/seed{{seed}}/step{step}.safetensors",
+            step=of_analysis(wildcards.analysis)["steps"],
         ),
         library=lambda wildcards: library("scripts/model_analysis.py", f"abrupt/analyses/{wildcards.analysis}.py"),
     output:
@@ -18,19 +19,17 @@ rule model_analysis:
     benchmark:
         "results/{scale}/benchmarks/analyses/{analysis}/seed{seed}.tsv"
     conda:
-        "../../envs/train.yaml"
+        MODEL_ENV
     threads: 1
     resources:
-        mem_mb=at_scale(smoke=2000, cpu=2000, paper=4000),
-        runtime=30,
+        mem_mb=growing(at_scale(smoke=1500, cpu=1500, paper=4000)),
+        runtime=growing(at_scale(smoke=5, cpu=10, paper=60)),
         gpu=GPU,
     params:
         task=config["task"],
         model=config["model"],
         pretrain=training_params(),
-        steps=config["analyses"]["steps"],
-        matrices=config["analyses"]["matrices"],
-        options=lambda wildcards: config["analyses"].get(wildcards.analysis, {}),
+        options=lambda wildcards: of_analysis(wildcards.analysis),
         device=config["device"],
     message:
         "Measuring {wildcards.analysis}, seed {wildcards.seed}"
@@ -38,27 +37,31 @@ rule model_analysis:
         "../scripts/model_analysis.py"
 
 
-rule nuclear_norm:
-    """Complete the same matrices by nuclear-norm minimisation (paper, Figure 3, at the training p)."""
+rule baselines:
+    """Complete the matrices of the completion analysis by classical methods (paper, Figures 3 and 19)."""
     input:
-        library=library("scripts/nuclear_norm.py"),
+        library=library("scripts/baselines.py"),
     output:
-        "results/{scale}/analyses/nuclear_norm/seed{seed}.csv",
+        "results/{scale}/analyses/baselines/seed{seed}.csv",
     log:
-        "results/{scale}/logs/analyses/nuclear_norm/seed{seed}.log",
+        "results/{scale}/logs/analyses/baselines/seed{seed}.log",
     benchmark:
-        "results/{scale}/benchmarks/analyses/nuclear_norm/seed{seed}.tsv"
+        "results/{scale}/benchmarks/analyses/baselines/seed{seed}.tsv"
     conda:
         "../../envs/analysis.yaml"
-    threads: 1
+    threads: config["analyses"]["baselines"]["threads"]
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(1000 + 500 * config["analyses"]["baselines"]["threads"]),
+        runtime=growing(at_scale(smoke=5, cpu=30, paper=60)),
         gpu=0,
     params:
         task=config["task"],
-        matrices=config["analyses"]["matrices"],
+        options={
+            "matrices": of_analysis("completion")["matrices"],
+            "shifts": config["analyses"]["completion"]["shifts"],
+            "regularisation": config["analyses"]["baselines"]["regularisation"],
+        },
     message:
-        "Nuclear-norm minimisation, seed {wildcards.seed}"
+        "Classical completion, seed {wildcards.seed}"
     script:
-        "../scripts/nuclear_norm.py"
+        "../scripts/baselines.py"

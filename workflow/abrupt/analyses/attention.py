@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from abrupt.bert import Bert
+from abrupt.head_scores import head_groups, overall_scores, tidy_shares
 from abrupt.task import Batch, Task, sample_batch, tokenise
 
 CHUNK_SIZE = 32
@@ -130,3 +132,10 @@ def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extracti
         sample_attention=torch.cat(sample_weights),
     )
     return Extraction(*(array.cpu().numpy() for array in arrays))
+
+
+def groups_of_heads(model: Bert, task: Task, batch: Batch) -> pd.Series:
+    """`head_groups` by the attention of `model` on `batch`, whose masks are random."""
+    extraction = extract(model, task, batch, num_samples=1)
+    attributes = {"seed": 0, "step": 0, "query_groups": QUERY_GROUPS, "key_groups": KEY_GROUPS}
+    return head_groups(overall_scores(tidy_shares(attributes, {"random": extraction._asdict()})))

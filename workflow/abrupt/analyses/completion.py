@@ -1,31 +1,70 @@
-"""How well a model completes matrices, one row a matrix (paper, Figure 3, at the training mask probability)."""
+"""How well the last model completes matrices of its task and of others, one row a matrix (paper, Figures 3 and 19)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from abrupt.analyses import STREAM
 from abrupt.bert import Bert
-from abrupt.task import Batch, Task
+from abrupt.shifts import TASK_COLUMNS, all_tasks
+from abrupt.task import Batch, Task, make_generator, sample_matrices, sample_observed, tokenise
+
+
+def held_out_in_vocabulary(task: Task, matrices: int, seed: int) -> tuple[Tensor, Batch]:
+    """The held-out matrices of `task` but for those with an entry that has no token: their numbers, and the batch.
+
+    Tasks that differ in `mask_probability` alone share matrices, and a mask hides what one of a smaller one hides.
+    """
+    generator = make_generator(seed, STREAM)
+    target = sample_matrices(task, matrices, generator)
+    observed = sample_observed(task, matrices, generator)
+    (kept,) = (target.abs() <= task.max_value).flatten(1).all(1).nonzero(as_tuple=True)
+    target, observed = target[kept], observed[kept]
+    return kept, Batch(tokenise(task, target, observed), target, observed)
 
 
 def per_matrix_errors(prediction: Tensor, batch: Batch) -> pd.DataFrame:
-    """One row a matrix: mse_all, mse_masked (nan if nothing is masked), and the nuclear norms of
-    prediction and truth. `prediction` is (B, rows, columns)."""
+    """One row a matrix: MSE over all, observed and masked entries (nan where there are none), and the nuclear norms
+    of prediction and truth. `prediction` is (B, rows, columns)."""
     squared = (prediction - batch.target) ** 2
-    masked = ~batch.observed
+
+    def mean(entries: Tensor) -> Tensor:
+        return ((squared * entries).sum((1, 2)) / entries.sum((1, 2))).cpu()
+
     return pd.DataFrame(
         {
-            "matrix": range(len(prediction)),
-            "mse_all": squared.mean((1, 2)).cpu(),
-            "mse_masked": ((squared * masked).sum((1, 2)) / masked.sum((1, 2))).cpu(),
+            "mse_all": mean(torch.ones_like(batch.observed)),
+            "mse_observed": mean(batch.observed),
+            "mse_masked": mean(~batch.observed),
             "nuclear_norm": torch.linalg.svdvals(prediction).sum(-1).cpu(),
             "nuclear_norm_truth": torch.linalg.svdvals(batch.target).sum(-1).cpu(),
         }
     )
 
 
+def tagged(errors: pd.DataFrame, task: dict[str, Any], numbers: Tensor) -> pd.DataFrame:
+    """`errors`, with what task they are of and the number of each matrix in front."""
+    about = pd.DataFrame({name: task[name] for name in TASK_COLUMNS} | {"matrix": numbers})
+    return pd.concat([about, errors], axis="columns")
+
+
 @torch.no_grad()
-def measure(model: Bert, task: Task, batch: Batch) -> pd.DataFrame:
+def complete(model: Bert, batch: Batch) -> pd.DataFrame:
     """`per_matrix_errors` of the model's output for every matrix in the batch."""
-    prediction = model(batch.tokens).reshape(batch.target.shape)
-    return per_matrix_errors(prediction, batch)
+    batch = batch.to(model.device)
+    return per_matrix_errors(model(batch.tokens).reshape(batch.target.shape), batch)
+
+
+def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, shifts: dict[str, Any]) -> pd.DataFrame:
+    """Errors of the last model on `matrices` matrices of `task` and of each of its `shifts` (see abrupt.shifts)."""
+    last = max(models)
+    model = models[last]
+    tables = []
+    for shifted in all_tasks(asdict(task), shifts):
+        numbers, batch = held_out_in_vocabulary(Task(**shifted), matrices, seed)
+        tables.append(tagged(complete(model, batch), shifted, numbers))
+    return pd.concat(tables, ignore_index=True).assign(step=last)

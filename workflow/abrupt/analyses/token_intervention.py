@@ -1,40 +1,78 @@
-"""Token intervention (paper, Table 1): the MASK token is replaced by the token of a value.
+"""Token intervention (paper, Tables 1 and 2): the MASK token is replaced by the token of a value.
 
-A model that copies predicts that value v at masked entries, so that its MSE to the truth there is
-E[x^2] + v^2 = rank/9 + v^2.
+A model that copies predicts that value v at masked entries, so that its MSE to the truth there is E[x^2] + v^2: at low
+rank with the paper's factors rank/9 + v^2, with entries iid Unif[-1, 1] (as in the authors' code) 1/3 + v^2.
 """
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 import torch
+from torch import Tensor
 
+from abrupt.analyses import STREAM, per_checkpoint
 from abrupt.bert import Bert
-from abrupt.drop import plateau_mse_masked
-from abrupt.task import MASK_TOKEN, Batch, Task, token_ids
+from abrupt.task import MASK_TOKEN, Batch, Task, make_generator, sample_observed, token_ids, tokenise
+
+
+def mean_and_error(values: Tensor, masked: Tensor) -> tuple[float, float]:
+    """Mean of `values` (B, T) over masked entries, and its standard error: the B matrices are independent, the
+    entries of one are not."""
+    count = masked.sum()
+    mean = (values * masked).sum() / count
+    deviations = ((values - mean) * masked).sum(1)
+    return mean.item(), (deviations.square().sum().sqrt() / count).item()
 
 
 @torch.no_grad()
-def measure(model: Bert, task: Task, batch: Batch, values: list[float]) -> pd.DataFrame:
+def intervene(model: Bert, task: Task, batch: Batch, values: list[float], mean_square: float) -> pd.DataFrame:
     """One row for the MASK token (token_value nan, to be copied as 0) and one for each of `values`.
 
-    Columns: token_value; mean_prediction at masked entries; mse_to_value and mse_to_truth, over masked
-    entries; mse_if_copying, rank/9 + v^2.
+    Columns: token_value; over masked entries the mean_prediction, mse_to_value and mse_to_truth, the latter two with
+    their standard errors in `..._error`; mse_if_copying, `mean_square` (E[x^2] of the batch's law) + v^2.
     """
     rows = []
     masked = ~batch.observed.flatten(1)
-    truth = batch.target.flatten(1)[masked]
+    truth = batch.target.flatten(1)
     for value in (None, *values):
         copied = 0.0 if value is None else value
         token = MASK_TOKEN if value is None else token_ids(task, torch.tensor(value)).item()
-        prediction = model(torch.where(masked, token, batch.tokens))[masked]
+        prediction = model(torch.where(masked, token, batch.tokens))
+        to_value, to_value_error = mean_and_error((prediction - copied) ** 2, masked)
+        to_truth, to_truth_error = mean_and_error((prediction - truth) ** 2, masked)
         rows.append(
             {
                 "token_value": math.nan if value is None else value,
-                "mean_prediction": prediction.mean().item(),
-                "mse_to_value": ((prediction - copied) ** 2).mean().item(),
-                "mse_to_truth": ((prediction - truth) ** 2).mean().item(),
-                "mse_if_copying": plateau_mse_masked(task.rank) + copied**2,
+                "mean_prediction": prediction[masked].mean().item(),
+                "mse_to_value": to_value,
+                "mse_to_value_error": to_value_error,
+                "mse_to_truth": to_truth,
+                "mse_to_truth_error": to_truth_error,
+                "mse_if_copying": mean_square + copied**2,
             }
         )
     return pd.DataFrame(rows)
+
+
+def sample_full_rank(task: Task, matrices: int, seed: int) -> Batch:
+    """Matrices of iid entries Unif[-1, 1], rounded and masked like the task's."""
+    generator = make_generator(seed, f"{STREAM}/full_rank")
+    uniform = torch.rand((matrices, task.rows, task.columns), generator=generator) * 2 - 1
+    target = torch.round(uniform * 10**task.decimals) / 10**task.decimals
+    observed = sample_observed(task, matrices, generator)
+    return Batch(tokenise(task, target, observed), target, observed)
+
+
+low_rank = per_checkpoint(intervene)
+full_rank = per_checkpoint(intervene, sample_full_rank)
+
+
+def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, values: list[float]) -> pd.DataFrame:
+    """`intervene` at every step, on matrices of the task (inputs: low_rank) and on others (inputs: full_rank)."""
+    arguments = (models, task, seed, matrices)
+    tables = [
+        low_rank(*arguments, values=values, mean_square=task.entry_variance).assign(inputs="low_rank"),
+        full_rank(*arguments, values=values, mean_square=1 / 3).assign(inputs="full_rank"),
+    ]
+    return pd.concat(tables, ignore_index=True)
