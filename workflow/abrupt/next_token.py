@@ -1,0 +1,126 @@
+"""Next-token prediction of [masked X, SEP, X] (paper, Figures 11 and 12): an objective as in objectives.py.
+
+Only X is predicted, each entry from the masked X, SEP and the true entries before it; the masked X, which
+nothing before it determines, is not.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from abrupt.gpt import Gpt
+from abrupt.task import Batch, Task, sample_batch, token_ids
+
+CHUNK_SIZE = 32
+COLUMNS = (
+    "cross_entropy",
+    "cross_entropy_observed",
+    "cross_entropy_masked",
+    "accuracy_observed",
+    "accuracy_masked",
+)
+EVAL_COLUMNS = (*(f"eval_{name}" for name in COLUMNS), "eval_mse_masked", "eval_marginal_entropy")
+
+
+def sequences(task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Inputs (B, 2T) and the tokens to predict from position T on (B, T), for T = rows*columns entries:
+    masked X, SEP, and X without its last entry; SEP has the first id after the task's vocabulary."""
+    labels = token_ids(task, batch.target).flatten(1)
+    separator = torch.full_like(labels[:, :1], task.vocab_size)
+    return torch.cat([batch.tokens, separator, labels[:, :-1]], dim=1), labels
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each token, in nats: logits (B, T, V), labels (B, T) -> (B, T)."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+
+
+def token_sums(cross_entropy: Tensor, right: Tensor, observed: Tensor) -> Tensor:
+    """Sums over a batch, as float64 (6,): cross-entropy, right predictions and count of the observed
+    entries, then of the masked ones. All three are (B, T)."""
+    sums = []
+    for group in (observed, ~observed):
+        sums += [(cross_entropy * group).sum(), (right & group).sum(), group.sum()]
+    return torch.stack([value.double() for value in sums])
+
+
+def means(sums: Tensor) -> Tensor:
+    """`COLUMNS` from `token_sums` added over batches: nan where no such entry was seen."""
+    observed, right_observed, count_observed, masked, right_masked, count_masked = sums
+    return torch.stack(
+        [
+            (observed + masked) / (count_observed + count_masked),
+            observed / count_observed,
+            masked / count_masked,
+            right_observed / count_observed,
+            right_masked / count_masked,
+        ]
+    )
+
+
+def expected_values(task: Task, logits: Tensor) -> Tensor:
+    """The mean of the predicted distribution over values: logits (..., vocabulary with SEP) -> (...)."""
+    units = torch.arange(-task.max_value * 10**task.decimals, task.max_value * 10**task.decimals + 1)
+    values = (units / 10**task.decimals).to(logits)
+    return torch.softmax(logits[..., 1:-1], dim=-1) @ values
+
+
+def marginal_entropy(tokens: Tensor) -> Tensor:
+    """Entropy (nats) of the tokens' frequencies: the cross-entropy of predicting these at every position."""
+    frequency = tokens.flatten().bincount() / tokens.numel()
+    return -torch.xlogy(frequency, frequency).sum()
+
+
+class NextTokenPrediction:
+    """Mean cross-entropy over the entries of X."""
+
+    columns = COLUMNS
+    eval_columns = EVAL_COLUMNS
+    num_sums = 6
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def sample(self, batch_size: int, seed: int, stream: str, step: int, device: str) -> Batch:
+        """The batch of one update, a pure function of (seed, stream, step)."""
+        return sample_batch(self.task, batch_size, seed, stream, step, device)
+
+    def eval_batches(self, batch_size: int, seed: int, device: str) -> list[Batch]:
+        """One held-out batch, drawn on the CPU whatever the device."""
+        return [sample_batch(self.task, batch_size, seed, "eval").to(device)]
+
+    def loss(self, model: Gpt, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss to minimise, and sums of what is logged: they are added over updates, then go to `means`."""
+        loss, sums, _ = self._measured(model, batch)
+        return loss, sums
+
+    def means(self, sums: Tensor) -> Tensor:
+        """The values of `columns`."""
+        return means(sums)
+
+    @torch.no_grad()
+    def evaluate(self, model: Gpt, batches: list[Batch]) -> Tensor:
+        """The values of `eval_columns`: besides those of `columns` the squared error of the expected value
+        at masked entries, and the entropy of the held-out entries' marginal law."""
+        (batch,) = batches
+        _, sums, logits = self._measured(model, batch)
+        squared = (expected_values(self.task, logits) - batch.target.flatten(1)) ** 2
+        of_masked = squared[~batch.observed.flatten(1)].mean()
+        of_marginal = marginal_entropy(token_ids(self.task, batch.target))
+        return torch.cat([means(sums), torch.stack([of_masked, of_marginal]).double()])
+
+    def _measured(self, model: Gpt, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, sums and logits (B, T, vocabulary) of X."""
+        tokens, labels = sequences(self.task, batch)
+        logits = model(tokens, start=labels.shape[1])
+        cross_entropy = cross_entropies(logits, labels)
+        sums = token_sums(cross_entropy.detach(), logits.argmax(-1) == labels, batch.observed.flatten(1))
+        return cross_entropy.mean(), sums, logits
+
+
+@torch.no_grad()
+def mean_attention(model: Gpt, task: Task, batch: Batch) -> Tensor:
+    """Attention weights averaged over the batch, in chunks: (layers, heads, query 2T, key 2T) float32."""
+    tokens, _ = sequences(task, batch)
+    total = sum(model.attention_weights(chunk).double().sum(0) for chunk in tokens.split(CHUNK_SIZE))
+    return (total / len(tokens)).float()

@@ -1,0 +1,28 @@
+"""Average the decoder's attention weights over held-out matrices, to one HDF5 file for each checkpoint."""
+
+from abrupt.analyses import STREAM
+from abrupt.attention_file import write_attention
+from abrupt.checkpoint import read_tensors
+from abrupt.gpt import build_model
+from abrupt.identity import pretraining_run
+from abrupt.job import job_log, prepare_torch
+from abrupt.next_token import mean_attention
+from abrupt.task import Task, sample_batch
+
+with job_log(snakemake.log[0]):
+    params, seed = snakemake.params, int(snakemake.wildcards.seed)
+    device = prepare_torch(params.device, snakemake.threads)
+    task = Task(**params.task)
+    run = pretraining_run(params.task, params.model, params.pretrain, seed)
+    model = build_model(task, params.model).to(device)
+    batch = sample_batch(task, params.matrices, seed, STREAM).to(device)
+    steps = params.pretrain["checkpoint_steps"]
+    for step, weights, output in zip(steps, snakemake.input.weights, snakemake.output, strict=True):
+        model.load_state_dict(read_tensors(weights, run))
+        write_attention(
+            output,
+            {"random": {"attention_mean": mean_attention(model, task, batch).cpu().numpy()}},
+            {"attention_mean": ("layer", "head", "query", "key")},
+            {"seed": seed, "step": step, "matrices": params.matrices},
+            run,
+        )

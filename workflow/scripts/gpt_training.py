@@ -1,0 +1,33 @@
+"""Train the decoder from scratch; write the loss curve and the weights at the listed steps."""
+
+from abrupt.cost import refuse_if_slow, training_flops
+from abrupt.gpt import build_model, initialise
+from abrupt.identity import pretraining_run
+from abrupt.job import job_log, prepare_torch
+from abrupt.next_token import NextTokenPrediction
+from abrupt.runs import RunState, environment_of, train
+from abrupt.task import Task, make_generator
+from abrupt.training import Schedule, Trainer
+
+with job_log(snakemake.log[0]):
+    params, seed = snakemake.params, int(snakemake.wildcards.seed)
+    device = prepare_torch(params.device, params.pretrain["threads"])
+    task = Task(**params.task)
+    schedule = Schedule.from_config(params.pretrain, params.pretrain["steps"])
+    model = build_model(task, params.model)
+    flops = schedule.steps * training_flops(model.config, schedule.batch_size, 2 * task.num_entries)
+    refuse_if_slow(flops, device, snakemake.wildcards.scale, snakemake.config["allow_slow"])
+    stds = params.model["embedding_init_std"], params.model["weight_init_std"]
+    initialise(model, make_generator(seed, "gpt/init"), *stds)
+    names = [name for name, _ in model.named_parameters()]
+    train(
+        Trainer(model, names, NextTokenPrediction(task), schedule, seed, stream="pretrain", device=device),
+        RunState(
+            params.state,
+            run=pretraining_run(params.task, params.model, params.pretrain, seed),
+            environment=environment_of(device, params.pretrain["threads"], [*snakemake.input.library, __file__]),
+        ),
+        params.pretrain["checkpoint_steps"],
+        save_every=snakemake.config["pretrain"]["save_every"],
+        outputs=snakemake.output,
+    )
