@@ -1,6 +1,7 @@
 """Every figure is drawn from its CSV alone, for any number of seeds and any shape, and without PyTorch."""
 
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -18,15 +19,50 @@ from abrupt.drop import detect_drop
 from abrupt.figures import style
 from abrupt.files import write_csv
 from abrupt.head_scores import tidy_shares
+from abrupt.shifts import TASK_COLUMNS
 
-FIGURES = ["task", "fig02_loss", "prediction", "fig04_attention", "ranked_heads", "fig08_components"]
+FIGURES = [
+    "task",
+    "fig02_loss",
+    "prediction",
+    "table1_token_intervention",
+    "table2_full_rank",
+    "fig04_attention",
+    "fig05_masked_attention",
+    "fig22_attention_progress",
+    "ranked_heads",
+    "head_specialisation",
+    "head_ablation",
+    "activation_patching",
+    "fig06_probes",
+    "fig07_embeddings",
+    "fig08_components",
+    "component_switching",
+    "fig09_token_progress",
+    "fig10_position_progress",
+    "permuted_positions",
+    "fig21_singular_vector",
+    "fig03_nuclear_norm",
+    "table3_regularised",
+    "fig19_out_of_distribution",
+]
 STEPS = [0, 1000, 1500, 3000]
 QUERY_GROUPS = ("all", "observed", "masked")
+HIDDEN = ("observed", "masked")
 KEY_GROUPS = ("same_row", "same_column", "self", "observed", "masked")
 
 
 def make_task(rows=5, columns=5):
-    return {"rows": rows, "columns": columns, "rank": 1, "mask_probability": 0.3, "decimals": 2, "max_value": 1}
+    return {
+        "rows": rows,
+        "columns": columns,
+        "rank": 1,
+        "mask_probability": 0.3,
+        "decimals": 2,
+        "max_value": 1,
+        "factor_law": "uniform",
+        "factor_scale": 1,
+    }
 
 
 def write_training(path, task, drop_step):
@@ -64,8 +100,124 @@ def write_maps(path, task, step, layers=2, heads=4):
     }
     dimensions = {name: tuple("abcdef"[: array.ndim]) for name, array in arrays.items()}
     attributes = {"seed": 0, "step": step, "query_groups": QUERY_GROUPS, "key_groups": KEY_GROUPS}
-    write_attention(path, {"random": arrays}, dimensions, attributes, run={})
+    structured = {**arrays, "sample_observed": np.arange(length).reshape(matrix.shape) >= columns}
+    patterns = {"random": arrays, "masked_rows": structured, "masked_columns": structured}
+    write_attention(path, patterns, dimensions, attributes, run={})
     return str(path), tidy_shares(attributes, {"random": arrays})
+
+
+def with_random(random, rows, columns):
+    """The product of the values in `rows`, with random `columns`."""
+    index = pd.MultiIndex.from_product(rows.values(), names=rows).to_frame(index=False)
+    return index.assign(**{column: random.random(len(index)) for column in columns})
+
+
+def write_representations(folder, task, seeds):
+    """Probes, embeddings and permuted positions of every seed, with random numbers for what is measured."""
+    row_column = {"row": range(1, task["rows"] + 1), "column": range(1, task["columns"] + 1)}
+    index = {
+        "probes": {
+            "target": ["element_value", "masked_row", "masked_column", "singular_vector"],
+            "entries": ["all", "observed", "masked"],
+            "layer": [np.nan, 0, 1, 2],
+        },
+        "token_embeddings": {"value": np.arange(-20, 21) / 100},
+        "position_embeddings": row_column,
+        "permuted_positions": {
+            "kind": ["none", "rows_and_columns", "within_rows", "within_columns", "everywhere"],
+            "permutation": [1, 2],
+        },
+    }
+    columns = {
+        "probes": ["relative_mse", "relative_mse_se", "abs_cosine", "abs_cosine_se"],
+        "token_embeddings": ["norm", "distance", "pc1", "pc2", "pc3", "final_pc1", "final_pc2"],
+        "position_embeddings": ["distance", "row_part", "column_part", "silhouette_row", "silhouette_column"]
+        + ["final_pc1", "final_pc2", "tsne1", "tsne2"],
+        "permuted_positions": ["mse_masked", "mse_masked_se", "mse_observed", "mse_observed_se"],
+    }
+    paths = {name: [] for name in index}
+    for name, seed in itertools.product(index, range(seeds)):
+        random = np.random.default_rng(seed)
+        path = folder / f"analyses/{name}/seed{seed}.csv"
+        write_csv(path, with_random(random, {"seed": [seed], "step": STEPS} | index[name], columns[name]))
+        paths[name].append(str(path))
+    return paths
+
+
+def write_interventions(folder, seed):
+    """Tables of a model that copies up to step 1000 and predicts 0.1 afterwards."""
+    rows = [
+        {
+            "inputs": inputs,
+            "step": step,
+            "token_value": value,
+            "mean_prediction": value if step <= 1000 else 0.1,
+            "mse_to_value": 1e-3 if step <= 1000 else 0.1,
+            "mse_to_value_error": 1e-4,
+            "mse_to_truth": 1 / 9 + value**2,
+            "mse_to_truth_error": 0.01,
+            "mse_if_copying": 1 / 9 + value**2,
+            "seed": seed,
+        }
+        for inputs in ("low_rank", "full_rank")
+        for step in STEPS
+        for value in (0.0, 0.44, -0.24)
+    ]
+    path = folder / f"token_intervention/seed{seed}.csv"
+    write_csv(path, pd.DataFrame(rows).replace({"token_value": {0.0: np.nan}}))
+    return str(path)
+
+
+def write_completions(folder, task, seed):
+    """Tables of the model and of the classical methods, three matrices a task, errors 1, 2, 3 times a method's own."""
+    tasks = [task, task | {"mask_probability": 0.5}, task | {"rank": 2}, task | {"rows": task["rows"] + 1}]
+    tasks += [task | {"factor_law": "gaussian", "factor_scale": scale} for scale in (0.25, 0.5)]
+    scale = {"model": 1e-3, "nuclear_norm": 4e-3, "alternating_least_squares": 2e-3, "column_space_oracle": 5e-4}
+    methods = [(method, np.nan, error) for method, error in scale.items()]
+    methods += [("regularised_nuclear_norm", strength, 3e-3) for strength in (0.001, 0.01)]
+    rows = [
+        {name: shifted[name] for name in TASK_COLUMNS}
+        | {"matrix": matrix, "mse_all": error * (matrix + 1), "mse_observed": error, "mse_masked": 2 * error}
+        | {"nuclear_norm": matrix + 3 - 10 * error, "nuclear_norm_truth": matrix + 3.0}
+        | {"method": method, "regularisation": strength, "seed": seed}
+        for method, strength, error in methods
+        for shifted in (tasks if method != "regularised_nuclear_norm" else tasks[:1])
+        for matrix in range(3)
+    ]
+    table = pd.DataFrame(rows)
+    of_model = table["method"] == "model"
+    paths = {name: folder / f"{name}/seed{seed}.csv" for name in ("completion", "baselines")}
+    write_csv(paths["completion"], table[of_model].drop(columns=["method", "regularisation"]).assign(step=3000))
+    write_csv(paths["baselines"], table[~of_model])
+    return {name: str(path) for name, path in paths.items()}
+
+
+def write_switched(folder, seed, layers, heads):
+    """The tables of head ablation, activation patching and component switching of one seed."""
+    random = np.random.default_rng(seed)
+
+    def write(name, rows, columns):
+        both = [row | {"step": step} for step in (1000, 3000) for row in rows]
+        values = {column: random.uniform(0.001, 0.1, len(both)) for column in columns}
+        path = folder / f"analyses/{name}/seed{seed}.csv"
+        write_csv(path, pd.DataFrame(both).assign(seed=seed, **values))
+        return str(path)
+
+    mse = [f"mse_{entries}{suffix}" for entries in ("all", "observed", "masked") for suffix in ("", "_se")]
+    effect = [f"effect_{entries}{suffix}" for entries in ("masked", "observed") for suffix in ("", "_se")]
+    every = [{"layer": layer + 1, "head": head + 1} for layer in range(layers) for head in range(heads)]
+    replaced = [{"target": "head", "group": "same_row", "heads": 1, **head} for head in every]
+    replaced.append({"target": "group", "group": "same_row", "heads": len(every)})
+    ablated = [row | {"replacement": name} for row in replaced for name in ("batch_mean", "uniform")]
+    sites = [{"site": f"hidden_{name}", "layer": layer} for name in HIDDEN for layer in range(layers + 1)]
+    sites += [{"site": "attention", "layer": layer + 1} for layer in range(layers)]
+    sites += [{"site": "head", **head} for head in every] + [{"site": "all_attention"}]
+    components = [{"component": name, "donor_step": 2000} for name in ("none", "attention", "mlp")]
+    return {
+        "head_ablation": write("head_ablation", [{"target": "none", "heads": 0}, *ablated], mse),
+        "activation_patching": write("activation_patching", sites, [*effect, "difference_masked"]),
+        "component_switching": write("component_switching", components, mse),
+    }
 
 
 def write_inputs(folder, task, drop_steps, layers=2, heads=4):
@@ -87,13 +239,43 @@ def write_inputs(folder, task, drop_steps, layers=2, heads=4):
         table = pd.concat(scores)
         write_csv(path, table.assign(seed=seed, score=table["score"] * 0.8**seed))
         head_scores.append(str(path))
+    of = write_representations(folder, task, len(drop_steps))
+    seeds = range(len(drop_steps))
+    intervention = {"training": training, "token_intervention": [write_interventions(folder, seed) for seed in seeds]}
+    written = [write_completions(folder, task, seed) for seed in seeds]
+    completed = {name: [paths[name] for paths in written] for name in ("completion", "baselines")}
+    tables = [write_switched(folder, seed, layers, heads) for seed in seeds]
+    interventions = {name: [table[name] for table in tables] for name in tables[0]}
     return {
+        "table1_token_intervention": intervention,
+        "table2_full_rank": intervention,
+        "fig03_nuclear_norm": completed,
+        "table3_regularised": completed,
+        "fig19_out_of_distribution": completed,
         "task": {"attention": attention[-1]},
         "fig02_loss": {"training": training},
         "prediction": {"training": training[0], "attention": list(attention)},
         "fig04_attention": {"training": training[0], "attention": list(attention)},
+        "fig05_masked_attention": {"attention": attention[-1]},
+        "fig22_attention_progress": {"training": training[0], "attention": list(attention)},
         "ranked_heads": {"training": training, "head_scores": head_scores},
+        "head_specialisation": {"training": training, "head_scores": head_scores},
+        "head_ablation": {"head_ablation": interventions["head_ablation"]},
+        "activation_patching": {
+            "activation_patching": interventions["activation_patching"],
+            "head_scores": head_scores,
+        },
+        "component_switching": {"component_switching": interventions["component_switching"]},
+        "fig06_probes": {"training": training, "probes": of["probes"]},
+        "fig07_embeddings": {
+            "token_embeddings": of["token_embeddings"][0],
+            "position_embeddings": of["position_embeddings"][0],
+        },
         "fig08_components": {"training": training, "components": components},
+        "fig09_token_progress": {"training": training, "token_embeddings": of["token_embeddings"]},
+        "fig10_position_progress": {"training": training, "position_embeddings": of["position_embeddings"]},
+        "permuted_positions": {"training": training, "permuted_positions": of["permuted_positions"]},
+        "fig21_singular_vector": {"training": training, "probes": of["probes"]},
     }
 
 
@@ -135,6 +317,55 @@ def test_component_outcomes_are_told_apart(tmp_path):
     assert "token embedding: no plateau" in shown
     assert "mlp: none within 3000 steps" in shown
     assert "attention: step 400" in shown
+
+
+def test_points_of_the_comparison_are_means_over_matrices(tmp_path):
+    task, module = make_task(), import_module("abrupt.figures.fig03_nuclear_norm")
+    table = module.tidy(task, **write_inputs(tmp_path, task, [1500])["fig03_nuclear_norm"])
+    (row,) = table.query("method == 'nuclear_norm' and value == 0.5").to_dict("records")
+    assert (row["matrices"], row["mse_all"]) == (3, pytest.approx(8e-3))
+    assert row["mse_all_error"] == pytest.approx(4e-3 / 3**0.5)
+    # The norms of the three matrices differ, that of each solution over that of its matrix does not.
+    assert row["nuclear_norm_excess"] == pytest.approx(-0.04) and row["nuclear_norm_excess_error"] < 1e-9
+
+
+def test_variants_are_on_their_own_axis_alone(tmp_path):
+    task, module = make_task(), import_module("abrupt.figures.fig19_out_of_distribution")
+    table = module.tidy(task, **write_inputs(tmp_path, task, [1500])["fig19_out_of_distribution"])
+    values = table[table["method"] == "model"].groupby("axis")["value"].apply(list).to_dict()
+    assert values == {
+        "mask_probability": [0.3, 0.5],
+        "rank": [1, 2],
+        "rows": [5, 6],
+        "columns": [5],
+        "factor_scale.uniform": [1],
+        "factor_scale.gaussian": [0.25, 0.5],
+    }
+
+
+def test_predicting_zero_costs_what_the_changed_task_says(tmp_path):
+    task, module = make_task(), import_module("abrupt.figures.fig19_out_of_distribution")
+    table = module.tidy(task, **write_inputs(tmp_path, task, [1500])["fig19_out_of_distribution"])
+    panels = {panel.get_xlabel(): panel for panel in module.draw(table, task).axes}
+
+    def level(label):
+        (line,) = [line for line in panels[label].lines if str(line.get_label()).startswith("predicting 0")]
+        return line.get_ydata()
+
+    assert level("mask probability") == pytest.approx([0.3 / 9, 0.5 / 9])
+    assert level("rank") == pytest.approx([0.3 / 9, 0.6 / 9])
+    assert level("s, factors N(0, s²)") == pytest.approx([0.3 * 0.25**4, 0.3 * 0.5**4])
+
+
+def test_tables_one_and_two_show_their_own_inputs(tmp_path):
+    task, module = make_task(), import_module("abrupt.figures.table2_full_rank")
+    inputs = write_inputs(tmp_path, task, [1500])["table2_full_rank"]
+    path = inputs["token_intervention"][0]
+    table = pd.read_csv(path)
+    write_csv(path, table.assign(mean_prediction=np.where(table["inputs"] == "full_rank", 7.0, 8.0)))
+    drawn = module.tidy(task, **inputs)
+    assert (drawn["mean_prediction"] == 7.0).all()
+    assert drawn["onset"].iloc[0] < 1500 < drawn["completion"].iloc[0]
 
 
 def test_heads_are_ranked_by_their_score_at_the_last_step(tmp_path):

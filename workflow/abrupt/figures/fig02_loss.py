@@ -40,7 +40,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
         title += f"\n{style.seeds_text(without)}: no drop {style.no_drop_text(censored, task)}"
     whole.set_title(title)
     for axes in zoomed:
-        _zoom(axes, list(found.values()), table["step"].max(), plateau_mse_masked(task["rank"]))
+        _zoom(axes, list(found.values()), table["step"].max(), plateau_mse_masked(task))
     handles, labels = whole.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure

@@ -5,7 +5,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from abrupt.drop import Drop
 from abrupt.figures import style
 
 ALL = "all components"
@@ -34,32 +33,9 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     drops = {key: style.find_drop(run, task) for key, run in table.groupby(["component", "seed"])}
     ends = [1.05 * drop.completion for (component, _), drop in drops.items() if component == ALL and drop.found]
     end = max([table.loc[table["component"] != ALL, "step"].max(), *ends])
-    for component, look in LOOKS.items():
-        runs = table[(table["component"] == component) & (table["step"] <= end)].groupby("seed")
-        if not len(runs):
-            continue
-        for seed, run in runs:
-            onset = drops[component, seed].onset
-            axes.plot(run["step"], run["mse_masked"], linewidth=0.9, markevery=run["step"] == onset, **look)
-        outcome = _outcome([drops[component, seed] for seed in runs.groups], table["step"].min(), task)
-        axes.plot([], [], **look, label=f"{component.replace('_', ' ')}: {outcome}")
-    style.draw_plateau(axes, task)
-    axes.set(yscale="log", xlim=(0, end), xlabel=style.STEP_LABEL, ylabel="masked-entry " + style.MSE_LABEL)
+    named = table.assign(component=table["component"].str.replace("_", " "))
+    looks = {component.replace("_", " "): look for component, look in LOOKS.items()}
+    style.draw_runs(axes, named, "component", looks, task, end)
     axes.set_title(f"each part trained alone, and normal training ({style.seeds_text(table)})")
     figure.legend(loc="outside lower center", title="trained part: onset of its drop (marker)")
     return figure
-
-
-def _outcome(drops: list[Drop], first_step: int, task: dict[str, Any]) -> str:
-    """The onsets of one component's runs, and how many of its seeds have no plateau or no drop."""
-    at_once = [drop for drop in drops if drop.found and drop.onset <= first_step]
-    onsets = [drop.onset for drop in drops if drop.found and drop not in at_once]
-    censored = [drop for drop in drops if not drop.found]
-    outcomes = [f"step {style.span_text(onsets)}"] if onsets else []
-    for some, outcome in [(at_once, "no plateau"), (censored, "none")]:
-        if some:
-            seeds = "" if len(some) == len(drops) else f" in {len(some)} of {len(drops)} seeds"
-            outcomes.append(outcome + seeds)
-    if censored:
-        outcomes[-1] += f" {style.no_drop_text(censored, task)}"
-    return ", ".join(outcomes)

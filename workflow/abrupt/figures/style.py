@@ -1,7 +1,7 @@
 """The one style of all figures, what several of them read or draw, and how they are saved."""
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from abrupt.attention_file import read_attention
 from abrupt.drop import Drop, detect_drop, plateau_mse_masked, telling_steps
@@ -21,10 +22,26 @@ from abrupt.files import write_atomically
 TEXT_WIDTH = 7.0  # inches, of a page's text
 STEP_LABEL = "step (updates)"
 MSE_LABEL = "MSE (entry value squared)"
+# Of the labels of `labelled_steps`.
+STEP_LOOKS = {
+    "first": {"color": "0.45", "marker": "v"},
+    "before the drop": {"color": "#D55E00", "marker": "D", "mfc": "white"},
+    "mid-drop": {"color": "#009E73", "marker": "s"},
+    "nearest to mid-drop": {"color": "#009E73", "marker": "s"},
+    "last": {"color": "#0072B2", "marker": "o"},
+}
 # Perceptually uniform and monotone in lightness. Cividis is grey in the middle: it shows signs too.
 VALUE_COLORS = "cividis"
 MAGNITUDE_COLORS = "magma_r"
 GREY = "0.45"
+# Of what heads are specialised in: abrupt.head_scores.HEAD_GROUPS.
+HEAD_GROUPS = {
+    "same_row": {"color": "#0072B2", "marker": "s"},
+    "same_column": {"color": "#D55E00", "marker": "o"},
+    "self": {"color": "#CC79A7", "marker": "D"},
+    "observed": {"color": "#009E73", "marker": "^"},
+    "other": {"color": "0.55", "marker": "v"},
+}
 
 STYLE = {
     **seaborn.axes_style("ticks"),
@@ -82,7 +99,7 @@ def read_training(paths: list[str]) -> pd.DataFrame:
 
 def find_drop(curve: pd.DataFrame, task: dict[str, Any]) -> Drop:
     """The drop of one run, a table with columns `step` and `mse_masked`."""
-    return detect_drop(curve["step"].to_numpy(), curve["mse_masked"].to_numpy(), plateau_mse_masked(task["rank"]))
+    return detect_drop(curve["step"].to_numpy(), curve["mse_masked"].to_numpy(), plateau_mse_masked(task))
 
 
 def labelled_steps(drop: Drop, steps: list[int]) -> dict[int, str]:
@@ -97,6 +114,50 @@ def labelled_steps(drop: Drop, steps: list[int]) -> dict[int, str]:
     return dict(sorted(labels.items()))
 
 
+def progress_steps(drop: Drop, steps: list[int]) -> dict[int, str]:
+    """Up to six of the extracted steps that show the course of training, in order, each with the loss's phase: the
+    first, the last well before the drop, those nearest to the middle, the end and twice the end of the drop, and the
+    last. Without a drop they are spread evenly."""
+    steps = sorted(steps)
+    if not drop.found:
+        return {steps[round(index)]: "no drop" for index in np.linspace(0, len(steps) - 1, 6)}
+    on_plateau = [step for step in steps if drop.is_before(step)] or steps[:1]
+    middles = (drop.midpoint, drop.completion, 2 * drop.completion)
+    nearest = [min(steps, key=lambda step, middle=middle: abs(step - middle)) for middle in middles]
+    chosen = sorted({steps[0], on_plateau[-1], *nearest, steps[-1]})
+    return {
+        step: "plateau" if drop.is_before(step) else "drop" if step < drop.completion else "completion"
+        for step in chosen
+    }
+
+
+def read_progress(task: dict[str, Any], training: list[str], analysis: list[str]) -> pd.DataFrame:
+    """The tables of an analysis at several steps, one below the other, with columns `label` (of the telling
+    steps), `phase` (of `progress_steps`), both empty for other steps, and `onset` and `completion` of the
+    seed's drop (nan without one)."""
+    curves = dict(list(read_training(training).groupby("seed")))
+    tables = []
+    for table in map(pd.read_csv, analysis):
+        drop = find_drop(curves[table["seed"].iloc[0]], task)
+        steps = table["step"].unique().tolist()
+        of_step = {"label": labelled_steps(drop, steps), "phase": progress_steps(drop, steps)}
+        columns = {name: table["step"].map(values) for name, values in of_step.items()}
+        tables.append(table.assign(**columns, onset=drop.onset, completion=drop.completion))
+    return pd.concat(tables, ignore_index=True).astype({"onset": float, "completion": float})
+
+
+def shown_steps(table: pd.DataFrame) -> dict[int, str]:
+    """The steps of one seed in a table of `read_progress` that have a phase, with it, in order."""
+    shown = table.dropna(subset=["phase"]).sort_values("step")
+    return dict(zip(shown["step"], shown["phase"], strict=True))
+
+
+def category_color(number: int, count: int) -> tuple[float, ...]:
+    """The colour of one of `count` categories: colour-blind safe ones if they are enough, else of a scale."""
+    safe = seaborn.color_palette("colorblind")
+    return safe[number] if count <= len(safe) else seaborn.color_palette("viridis", count)[number]
+
+
 class Snapshot(NamedTuple):
     """What an attention file holds for random masks; `mse_masked` is of training, nan at step 0."""
 
@@ -108,12 +169,16 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshots(
-    task: dict[str, Any], training: str, attention: list[str], names: tuple[str, ...]
+    task: dict[str, Any],
+    training: str,
+    attention: list[str],
+    names: tuple[str, ...],
+    choose: Callable[[Drop, list[int]], dict[int, str]] = labelled_steps,
 ) -> Iterator[Snapshot]:
-    """The datasets called `names` at the telling steps of the drop."""
+    """The datasets called `names`, for random masks, at the steps that `choose` takes, by default the telling ones."""
     curve = read_training([training])
     paths = {int(read_attention(path, ())[0]["step"]): path for path in attention}
-    for step, label in labelled_steps(find_drop(curve, task), list(paths)).items():
+    for step, label in choose(find_drop(curve, task), list(paths)).items():
         attributes, patterns = read_attention(paths[step], names)
         logged = curve.loc[curve["step"] <= step, "mse_masked"]
         mse_masked = logged.iloc[-1] if len(logged) else np.nan
@@ -133,15 +198,75 @@ def span_text(numbers: Collection[float]) -> str:
 
 def no_drop_text(drops: list[Drop], task: dict[str, Any]) -> str:
     """'within 5000 steps (ends at 98.7 % of plateau)' for curves without a drop: how far from one they are."""
-    levels = [round(100 * drop.final / plateau_mse_masked(task["rank"]), 1) for drop in drops]
+    levels = [round(100 * drop.final / plateau_mse_masked(task), 1) for drop in drops]
     return f"within {drops[0].last_step} steps (ends at {span_text(levels)} % of plateau)"
 
 
 def draw_plateau(axes: Axes, task: dict[str, Any]) -> None:
     """A horizontal line at the masked-entry MSE of predicting 0."""
-    level = plateau_mse_masked(task["rank"])
-    label = f"predicting 0: rank/9 = {level:.3g}"
+    level = plateau_mse_masked(task)
+    label = f"predicting 0: E[x²] = {level:.3g}"
     axes.axhline(level, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)), label=label, zorder=0)
+
+
+def draw_progress_axis(axes: Axes, table: pd.DataFrame) -> None:
+    """The axis of the steps in a table of `read_progress`, linear below the first step after 0 and
+    logarithmic above, with each seed's drop shaded."""
+    steps = np.unique(table["step"])
+    first, last = steps[steps > 0].min(), steps[-1]
+    axes.set_xscale("symlog", linthresh=first, linscale=0.5)
+    decades = [10**power for power in range(9) if 2 * first <= 10**power <= last / 2]
+    ticks = sorted({0, first, *decades, last})
+    axes.set_xticks(ticks, [f"{tick / 1000:g}k" if tick >= 1000 else tick for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlim=(-0.1 * first, 1.15 * last), xlabel=STEP_LABEL)
+    for onset, completion in table[["onset", "completion"]].dropna().drop_duplicates().to_numpy():
+        axes.axvspan(onset, completion, color="0.5", alpha=0.15, linewidth=0, zorder=-1)
+
+
+def draw_runs(
+    axes: Axes, table: pd.DataFrame, column: str, looks: dict[str, dict[str, Any]], task: dict[str, Any], end: float
+) -> None:
+    """Masked-entry MSE of every run up to step `end`, with a look for each value of `column`. Onsets are
+    marked, and said in the labels: 'mlp: step 900', 'mlp: none within 5000 steps ...'."""
+    for name, look in looks.items():
+        runs = table[table[column] == name].groupby("seed")
+        if not len(runs):
+            continue
+        drops = []
+        for _, run in runs:
+            drops.append(find_drop(run, task))
+            run = run[run["step"] <= end]
+            axes.plot(run["step"], run["mse_masked"], linewidth=0.9, markevery=run["step"] == drops[-1].onset, **look)
+        axes.plot([], [], **look, label=f"{name}: {outcome_text(drops, table['step'].min(), task)}")
+    draw_plateau(axes, task)
+    axes.set(yscale="log", xlim=(0, end), xlabel=STEP_LABEL, ylabel="masked-entry " + MSE_LABEL)
+
+
+def outcome_text(drops: list[Drop], first_step: int, task: dict[str, Any]) -> str:
+    """The onsets of one member's runs, and how many of its seeds have no plateau or no drop."""
+    at_once = [drop for drop in drops if drop.found and drop.onset <= first_step]
+    onsets = [drop.onset for drop in drops if drop.found and drop not in at_once]
+    censored = [drop for drop in drops if not drop.found]
+    outcomes = [f"step {span_text(onsets)}"] if onsets else []
+    for some, outcome in [(at_once, "no plateau"), (censored, "none")]:
+        if some:
+            seeds = "" if len(some) == len(drops) else f" in {len(some)} of {len(drops)} seeds"
+            outcomes.append(outcome + seeds)
+    if censored:
+        outcomes[-1] += f" {no_drop_text(censored, task)}"
+    return ", ".join(outcomes)
+
+
+def share_log_scale(panels: Collection[Axes]) -> None:
+    """One logarithmic scale for the x axes of all panels, of a decade at least, so that some power of ten is on it."""
+    for panel in panels:
+        panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    low, high = min(panel.get_xlim()[0] for panel in panels), max(panel.get_xlim()[1] for panel in panels)
+    middle, reach = (low * high) ** 0.5, max(high / low, 10.5) ** 0.5
+    for panel in panels:
+        panel.set_xlim(middle / reach, middle * reach)
 
 
 def draw_matrix(axes: Axes, values: np.ndarray, observed: np.ndarray, **imshow: Any) -> Any:

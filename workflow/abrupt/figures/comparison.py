@@ -1,0 +1,91 @@
+"""What the figures that compare the model with classical completion share (Figures 3 and 19, Table 3)."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from abrupt.drop import plateau_mse_masked
+from abrupt.figures import style
+from abrupt.shifts import changed
+
+LOOKS = {
+    "model": {"label": "BERT, last step", "color": "#0072B2", "marker": "o"},
+    "nuclear_norm": {"label": "nuclear-norm minimisation", "color": "#D55E00", "marker": "s"},
+    "regularised_nuclear_norm": {"label": "regularised nuclear norm", "color": "#E69F00", "marker": "D"},
+    "alternating_least_squares": {
+        "label": "alternating least squares, told the rank",
+        "color": "#CC79A7",
+        "marker": "^",
+    },
+    "column_space_oracle": {"label": "oracle told the column space", "color": "#009E73", "marker": "v"},
+}
+# `nuclear_norm_excess` is that of the solution over that of the true matrix.
+QUANTITIES = ("mse_all", "mse_observed", "mse_masked", "nuclear_norm", "nuclear_norm_excess")
+AXIS_LABELS = {
+    "mask_probability": "mask probability",
+    "rank": "rank",
+    "rows": "rows",
+    "columns": "columns",
+    "factor_scale.uniform": "s, factors Unif[−s, s]",
+    "factor_scale.gaussian": "s, factors N(0, s²)",
+    "factor_scale.laplace": "s, factors Laplace(0, s)",
+}
+
+
+def read(completion: list[str], baselines: list[str]) -> pd.DataFrame:
+    """The tables of every seed below one another, with the columns `method` and `nuclear_norm_excess`."""
+    model = pd.concat(map(pd.read_csv, completion), ignore_index=True).assign(method="model")
+    table = pd.concat([model, *map(pd.read_csv, baselines)], ignore_index=True)
+    return table.assign(nuclear_norm_excess=table["nuclear_norm"] - table["nuclear_norm_truth"])
+
+
+def summary(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """For each group of `by`: number of matrices, and means over them of `QUANTITIES` with standard errors
+    (`..._error`)."""
+    groups = table.groupby(by, dropna=False)
+    parts = {"matrices": groups.size()}
+    for quantity in QUANTITIES:
+        parts |= {quantity: groups[quantity].mean(), f"{quantity}_error": groups[quantity].sem()}
+    return pd.DataFrame(parts).reset_index()
+
+
+def draw_methods(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
+    """A line for each method and seed of a summary against its column `value`, with two standard errors."""
+    for method, look in LOOKS.items():
+        of_method = table[table["method"] == method]
+        for number, (_, of_seed) in enumerate(of_method.groupby("seed")):
+            of_seed = of_seed.sort_values("value")
+            label = look["label"] if number == 0 else None
+            errors = 2 * of_seed[f"{quantity}_error"]
+            axes.errorbar(
+                of_seed["value"], of_seed[quantity], errors, linewidth=0.8, markersize=3.5, **{**look, "label": label}
+            )
+
+
+def draw_predicting_zero(axes: Axes, table: pd.DataFrame, task: dict[str, Any], axis: str) -> None:
+    """The MSE over all entries of predicting 0 at masked entries and the truth elsewhere, p E[x^2], along an axis."""
+    values = sorted(table["value"].unique())
+    tasks = [changed(task, axis, value) for value in values]
+    levels = [other["mask_probability"] * plateau_mse_masked(other) for other in tasks]
+    axes.plot(values, levels, color=style.GREY, linestyle=(0, (1, 1)), label="predicting 0 at masked entries: p E[x²]")
+
+
+def draw_excess_axis(axes: Axes) -> None:
+    """The y axis of `nuclear_norm_excess`, with a line at 0."""
+    axes.axhline(0, color="black", linewidth=0.6, linestyle=(0, (4, 1.5)), label="nuclear norm of the truth", zorder=0)
+    axes.set_ylabel("nuclear norm, solution − truth")
+
+
+def matrices_text(table: pd.DataFrame) -> str:
+    """'512 matrices a point'."""
+    return f"{style.span_text(table['matrices'])} matrices a point"
+
+
+def legend_below(figure: Figure, ncols: int) -> None:
+    """One legend for all panels, each label once."""
+    entries = {}
+    for axes in figure.axes:
+        entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=ncols)

@@ -1,0 +1,49 @@
+"""The README's table of figures, made from the workflow's own catalogue and costs: `make readme`."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+SCALES = ("smoke", "cpu", "paper")
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def readme_table(catalogue: dict[str, dict[str, Any]], costs: pd.DataFrame) -> str:
+    """The README's table of figures, in Markdown; `costs` has columns figure, scale and job_minutes."""
+    minutes = costs.pivot(index="figure", columns="scale", values="job_minutes").reindex(columns=SCALES)
+    lines = [
+        "| figure = target = rule | paper | shows | claims | " + " | ".join(f"`{scale}`" for scale in SCALES) + " |",
+        "|" + "---|" * (4 + len(SCALES)),
+    ]
+    for figure, about in catalogue.items():
+        claims = ", ".join(map(str, about["claims"]))
+        cells = [_minutes(minutes, figure, scale) for scale in SCALES]
+        lines.append(f"| `{figure}` | {about['paper']} | {about['shows']} | {claims} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _minutes(minutes: pd.DataFrame, figure: str, scale: str) -> str:
+    value = minutes[scale].get(figure, math.nan)
+    return "not measured" if math.isnan(value) else f"{value:.1f}"
+
+
+def with_table(readme: str, table: str) -> str:
+    """`readme` with what stands between its two marks replaced by `table`."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def current_readme(root: Path) -> str:
+    """The README of the repository at `root`, with the table as it should be."""
+    catalogue = yaml.safe_load((root / "workflow" / "figures.yaml").read_text())
+    costs = pd.read_csv(root / "workflow" / "figure_costs.tsv", sep="\t")
+    return with_table((root / "README.md").read_text(), readme_table(catalogue, costs))
+
+
+if __name__ == "__main__":  # make readme
+    repository = Path(__file__).resolve().parents[2]
+    (repository / "README.md").write_text(current_readme(repository))
