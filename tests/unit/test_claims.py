@@ -5,16 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abrupt.claims import (
-    CLAIMS,
-    SeedRun,
-    claims_html,
-    claims_markdown,
-    claims_table,
-    findings,
-    introduction,
-    overall_verdict,
-)
+from abrupt.claims import CLAIMS, SeedRun, findings
+from abrupt.claims.finding import IN_OWN_RUNS
+from abrupt.claims.own_runs import own_runs
+from abrupt.verdicts import claims_html, claims_markdown, claims_table, introduction, overall_verdict
 
 RANK, MASK_PROBABILITY = 2, 0.3
 PLATEAU = 2 / 9
@@ -78,24 +72,20 @@ def head_scores(before=None, after=None):
 
 def completion(final_mse, nuclear_norm=5.0, matrices=MATRICES):
     spread = 1 + 0.1 * np.sin(np.arange(matrices))
-    tables = [
-        pd.DataFrame(
-            {"step": step, "matrix": range(matrices), "mse_all": mse * spread, "nuclear_norm": nuclear_norm * spread}
-        )
-        for step, mse in ((0, 0.0667), (LAST, final_mse))
-    ]
-    return pd.concat(tables)
+    rows = {"matrix": range(matrices), "mse_all": final_mse * spread, "nuclear_norm": nuclear_norm * spread}
+    return pd.DataFrame({"step": LAST, **rows})
 
 
-def intervention(mse_to_value=0.001, ratio=1.0):
+def intervention(mse_to_value=0.001, ratio=1.0, of_mask=0.001):
     values = np.array([math.nan, 0.44, -0.24])
     if_copying = PLATEAU + np.nan_to_num(values) ** 2
     tables = [
         pd.DataFrame(
             {
                 "step": step,
+                "inputs": "low_rank",
                 "token_value": values,
-                "mse_to_value": to_value,
+                "mse_to_value": np.where(np.isnan(values) & (step == 5000), of_mask, to_value),
                 "mse_to_truth": if_copying * share,
                 "mse_if_copying": if_copying,
             }
@@ -109,7 +99,8 @@ def intervention(mse_to_value=0.001, ratio=1.0):
 def nuclear_norm(mse=0.0113, norm=4.0):
     # Not the spread of `completion`: the paired difference has one of its own.
     spread = 1 + 0.1 * np.cos(3 * np.arange(MATRICES))
-    return pd.DataFrame({"matrix": range(MATRICES), "mse_all": mse * spread, "nuclear_norm": norm * spread})
+    rows = {"method": "nuclear_norm", "matrix": range(MATRICES), "mse_all": mse * spread, "nuclear_norm": norm * spread}
+    return pd.DataFrame(rows)
 
 
 def components(**changed):
@@ -123,6 +114,66 @@ def components(**changed):
     return {name: curve(values) for name, values in (curves | changed).items()}
 
 
+VALUES = np.round(np.arange(-1, 1.005, 0.01), 2)
+
+
+def tokens(norm=np.abs, first=np.abs, second=np.sign):
+    """Token embeddings at the last step whose norm and principal components are these functions of the value;
+    before it they have none of the structure."""
+    random = np.random.default_rng(0)
+
+    def at(step, of_norm, pc1, pc2):
+        noise = random.normal(size=(2, len(VALUES)))
+        columns = {"value": VALUES, "norm": of_norm, "distance": 3.0, "pc1": pc1, "pc2": pc2, "pc3": noise[0]}
+        return pd.DataFrame({"seed": 0, "step": step, **columns})
+
+    before = at(0, *random.normal(size=(3, len(VALUES))))
+    return pd.concat([before, at(LAST, norm(VALUES), first(VALUES), second(VALUES))])
+
+
+def places(column=0.4, row=0.1):
+    """Position embeddings with these silhouettes at the last step, and the other way round before it."""
+    tables = [
+        pd.DataFrame(
+            {
+                "seed": 0,
+                "step": step,
+                "distance": 1.0,
+                "row_part": 0.1,
+                "column_part": 0.5,
+                "silhouette_row": of_row,
+                "silhouette_column": of_column,
+            },
+            index=range(49),
+        )
+        for step, of_row, of_column in ((0, column, row), (LAST, row, column))
+    ]
+    return pd.concat(tables)
+
+
+def probed(row_errors=(1.0, 0.95, 0.8, 0.4, 0.3)):
+    """Probes of every layer at the last step; before it, and of other entries and targets, they read nothing."""
+    rows = [
+        {"target": target, "entries": entries, "layer": layer, "step": step, "relative_mse": error}
+        for step in (0, LAST)
+        for target in ("masked_row", "masked_column")
+        for entries in ("all", "masked")
+        for layer, own in enumerate(row_errors)
+        for error in [own if (step, target, entries) == (LAST, "masked_row", "all") else 1 + 0.01 * layer]
+    ]
+    mean = {"target": "masked_row", "entries": "all", "layer": math.nan, "step": LAST, "relative_mse": 1.0}
+    return pd.DataFrame([*rows, mean])
+
+
+def permuted(everywhere=1.5 * PLATEAU, swapped=0.001):
+    kinds = {"none": 0.001, "rows_and_columns": swapped, "everywhere": everywhere}
+    return pd.DataFrame({"kind": kinds.keys(), "mse_masked": kinds.values(), "step": LAST})
+
+
+# Axis and value -> MSE of the model over that of nuclear-norm minimisation.
+SHIFTS = {("rank", RANK + 1): 1.5, ("rows", 6): 0.5, ("rows", 8): 1.8, ("columns", 6): 10.0, ("columns", 8): 5.0}
+
+
 def tables(**changed):
     """Tables of a run in which every claim holds, but for those given."""
     return {
@@ -131,14 +182,32 @@ def tables(**changed):
         "head_scores": head_scores(after=STRUCTURED),
         "completion": completion(0.002),
         "token_intervention": intervention(),
-        "nuclear_norm": nuclear_norm(),
+        "baselines": nuclear_norm(),
+        "token_embeddings": tokens(),
+        "position_embeddings": places(),
+        "probes": probed(),
+        "permuted_positions": permuted(),
         **changed,
     }
 
 
 def judged(*changes, scale="cpu", rank=RANK):
     """The claims table of one run for each dict of changed tables."""
-    runs = {seed: SeedRun(rank, MASK_PROBABILITY, **tables(**changed)) for seed, changed in enumerate(changes)}
+    task = {"mask_probability": MASK_PROBABILITY, "rank": rank, "rows": 7, "columns": 7}
+    task |= {"factor_law": "uniform", "factor_scale": 1}
+    runs = {}
+    for seed, changed in enumerate(changes):
+        shifts = {**SHIFTS, **changed.get("shifts", {})}
+        of_seed = tables(**{name: table for name, table in changed.items() if name != "shifts"})
+        for name in ("completion", "baselines"):
+            # The task's own matrices are those that count for claim 4, not those of a shift.
+            own = of_seed[name]
+            shifted = [
+                own.assign(**{**task, axis: value}, mse_all=ratio if name == "completion" else 1.0, nuclear_norm=9.0)
+                for (axis, value), ratio in shifts.items()
+            ]
+            of_seed[name] = pd.concat([own.assign(**task), *shifted])
+        runs[seed] = SeedRun(task, **of_seed)
     return claims_table(list(findings(runs, scale, f"results/{scale}")))
 
 
@@ -148,17 +217,19 @@ def failed(table):
 
 def test_run_that_has_every_effect_holds_every_tested_claim():
     table = judged({})
-    assert set(table["verdict"]) == {"held", "not tested at this scale", "not tested yet"}
+    assert set(table["verdict"]) == {"held", "not tested at this scale", "not tested yet", IN_OWN_RUNS}
+    assert set(table["claim"]) == set(CLAIMS)
 
 
 BROKEN = {
     "smooth decay": ({"training": curve(slow_ramp())}, 1),
     "observed entries not copied": ({"training": curve(drop_at(ONSET), mse_observed=0.5 * PLATEAU)}, 2),
+    "masked entries not predicted as 0": ({"token_intervention": intervention(of_mask=0.02)}, 2),
     "token value not copied": ({"token_intervention": intervention(mse_to_value=0.02)}, 2),
     "error under intervention not that of copying": ({"token_intervention": intervention(ratio=0.8)}, 2),
     "high final error": ({"completion": completion(0.008)}, 3),
-    "worse than nuclear norm": ({"nuclear_norm": nuclear_norm(mse=0.001)}, 4),
-    "same nuclear norm": ({"nuclear_norm": nuclear_norm(norm=5.0)}, 4),
+    "worse than nuclear norm": ({"baselines": nuclear_norm(mse=0.001)}, 4),
+    "same nuclear norm": ({"baselines": nuclear_norm(norm=5.0)}, 4),
     "heads uniform at the end": ({"head_scores": head_scores()}, 5),
     "no head on the same column": ({"head_scores": head_scores(after={"same_row": 5.0, "masked": 0.1})}, 5),
     "no head avoids masked entries": ({"head_scores": head_scores(after={"same_row": 5.0, "same_column": 5.0})}, 5),
@@ -168,6 +239,19 @@ BROKEN = {
     "attention run without a plateau": ({"components": components(attention=decay())}, 6),
     "token run with a plateau": ({"components": components(token_embedding=drop_at(5000))}, 6),
     "mlp run without a drop": ({"components": components(mlp=flat())}, 6),
+    "norms of v and -v unlike": ({"token_embeddings": tokens(norm=lambda v: v + 0.01 * np.sin(99 * v))}, 8),
+    "first component not magnitude": ({"token_embeddings": tokens(first=lambda v: v)}, 8),
+    "second component not sign": ({"token_embeddings": tokens(second=lambda v: np.abs(v) - v**2)}, 8),
+    "positions in no clusters": ({"position_embeddings": places(column=0.1, row=0.05)}, 8),
+    "positions in rows": ({"position_embeddings": places(column=0.3, row=0.35)}, 8),
+    "rows read best in an early layer": ({"probes": probed((1.0, 0.3, 0.4, 0.5, 0.6))}, 9),
+    "rows read in no layer": ({"probes": probed((1.0, 0.99, 0.98, 0.97, 0.96))}, 9),
+    "no completion after swapping rows": ({"permuted_positions": permuted(swapped=PLATEAU)}, 10),
+    "completion without positions": ({"permuted_positions": permuted(0.1 * PLATEAU)}, 10),
+    "far from nuclear norm at another rank": ({"shifts": {("rank", RANK + 1): 3.0}}, 11),
+    "far with fewer rows": ({"shifts": {("rows", 6): 3.0}}, 11),
+    "far with more rows": ({"shifts": {("rows", 8): 3.0}}, 11),
+    "close with other columns": ({"shifts": {("columns", 8): 1.0}}, 11),
 }
 
 
@@ -212,9 +296,9 @@ def test_measured_is_the_median_over_seeds():
 
 def test_values_of_the_other_rows():
     measured = judged({}).set_index("quantity")["measured"]
-    assert measured["MSE at observed entries, late plateau / (rank/9)"] == pytest.approx(0.002 * 9 / 2)
-    assert measured["MSE at masked entries, late plateau / (rank/9)"] == pytest.approx(1)
-    assert measured["final MSE / plateau MSE (mask probability * rank/9), all entries"] == pytest.approx(0.03, rel=0.01)
+    assert measured["MSE at observed entries, late plateau / E[x^2]"] == pytest.approx(0.002 * 9 / 2)
+    assert measured["MSE at masked entries, late plateau / E[x^2]"] == pytest.approx(1)
+    assert measured["final MSE / plateau MSE (mask probability * E[x^2]), all entries"] == pytest.approx(0.03, rel=0.01)
     ratio = measured["final MSE / MSE of nuclear-norm minimisation, all entries"]
     assert ratio == pytest.approx(0.002 / 0.0113, rel=0.01)
     assert measured["share on the same row / uniform share, strongest head, last step"] == pytest.approx(5)
@@ -223,7 +307,7 @@ def test_values_of_the_other_rows():
 
 
 def test_paired_difference_is_in_standard_errors():
-    model, minimiser = completion(0.002)["mse_all"].to_numpy()[MATRICES:], nuclear_norm()["mse_all"].to_numpy()
+    model, minimiser = completion(0.002)["mse_all"].to_numpy(), nuclear_norm()["mse_all"].to_numpy()
     difference = model - minimiser
     expected = difference.mean() / (difference.std(ddof=1) / MATRICES**0.5)
     row = judged({}).query("quantity == 'the same difference, model - minimiser, paired by matrix'").iloc[0]
@@ -232,7 +316,7 @@ def test_paired_difference_is_in_standard_errors():
 
 def test_pairing_is_by_matrix_and_not_by_row():
     shuffled = nuclear_norm().sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(judged({"nuclear_norm": shuffled}), judged({}))
+    pd.testing.assert_frame_equal(judged({"baselines": shuffled}), judged({}))
 
 
 def test_run_without_a_drop_is_judged():
@@ -252,8 +336,14 @@ def test_one_seed_without_a_drop_leaves_the_other_seed_its_number():
 
 def test_component_without_a_drop_is_said_to_have_none():
     row = judged({"components": components(attention=flat())})
-    row = row[row["quantity"] == "attention alone: onset / normal onset"].iloc[0]
-    assert (row["per_seed"], row["verdict"]) == ("seed 0: no drop", "not held")
+    row = row[row["quantity"].str.startswith("attention alone: onset / normal onset, at least")].iloc[0]
+    assert row["verdict"] == "not held" and row["measured"] == LAST / ONSET
+
+
+def test_position_run_without_a_drop_is_later_than_a_normal_one_that_has_one():
+    row = judged({"components": components(position_embedding=flat())})
+    row = row[row["quantity"].str.startswith("position embedding alone: onset / normal onset")].iloc[0]
+    assert row["verdict"] == "held" and row["quantity"].endswith("at least: a run has no drop in its steps")
 
 
 def test_run_that_never_was_on_the_plateau_is_judged():
@@ -272,7 +362,7 @@ def test_component_that_is_not_configured_is_no_crash():
 
 def test_only_a_missing_drop_is_called_no_drop():
     # One matrix has no standard error.
-    one = {"completion": completion(0.002, matrices=1), "nuclear_norm": nuclear_norm().iloc[:1]}
+    one = {"completion": completion(0.002, matrices=1), "baselines": nuclear_norm().iloc[:1]}
     table = judged(one)
     assert not table.loc[table["claim"] == 4, "per_seed"].str.contains("no drop").any()
 
@@ -311,7 +401,7 @@ def test_levels_scale_with_the_rank():
         "training": halved(tables()["training"], "mse_masked", "mse_observed"),
         "components": {name: halved(table, "mse_masked") for name, table in components().items()},
         "completion": halved(completion(0.002), "mse_all"),
-        "nuclear_norm": halved(nuclear_norm(), "mse_all"),
+        "baselines": halved(nuclear_norm(), "mse_all"),
         "token_intervention": halved(intervention(), "mse_to_value", "mse_to_truth", "mse_if_copying"),
     }
     assert not failed(judged(changed, rank=1))
@@ -354,7 +444,11 @@ def test_introduction_names_the_setting():
     assert "7 x 7 matrices of rank 2, mask probability 0.3; seeds 0, 1." in about()
 
 
-VERDICTS = {claim: "held" for claim in CLAIMS} | {3: "not held (0 of 1 parts held)", 7: "not tested yet"}
+VERDICTS = {claim: "held" for claim in CLAIMS} | {
+    3: "not held (0 of 1 parts held)",
+    7: "not tested yet",
+    12: IN_OWN_RUNS,
+}
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -367,7 +461,7 @@ def test_markdown_has_each_claim_with_its_verdict(claim):
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_html_page_has_each_claim_with_its_verdict(claim):
     page = claims_html(judged(BROKEN["high final error"][0]), about())
-    cells = [f"<td>{html.escape(str(cell))}</td>" for cell in (claim, *CLAIMS[claim], VERDICTS[claim])]
+    cells = [f"<td>{html.escape(str(cell), quote=False)}</td>" for cell in (claim, *CLAIMS[claim], VERDICTS[claim])]
     assert "".join(cells) in "".join(line.strip() for line in page.splitlines())
 
 
@@ -385,3 +479,66 @@ def test_markdown_has_a_row_for_each_finding():
         assert f"| {row.criterion} | {row.verdict} |" in line
         # A bar in a cell would split it.
         assert line.count("|") == 7
+
+
+def family(**onsets):
+    """Curves of one seed's members, name -> onset of the drop or None for no drop."""
+    curves = [
+        curve(flat() if onset is None else drop_at(onset)).assign(member=int(name.strip("m")), seed=0)
+        for name, onset in onsets.items()
+    ]
+    return pd.concat(curves)
+
+
+def decoded(entropy=None, accuracy=1.0):
+    fall = np.interp(STEP, [ONSET, ONSET + 1500], [4.8, 0.01]) if entropy is None else entropy
+    columns = {"cross_entropy_observed": fall, "marginal_entropy": 4.8, "accuracy_observed": accuracy}
+    return pd.DataFrame({"seed": 0, "step": STEP, **columns})
+
+
+def figures(**changed):
+    """Tables behind the figures of runs that all are as the paper says."""
+    return {
+        "fig11_gpt_loss": decoded(),
+        "fig13_width": family(m16=None, m64=ONSET),
+        "fig14_depth": family(m4=ONSET, m6=4000, m12=20_000),
+        "fig16_mixture": family(m5=ONSET, m7=ONSET),
+        "fig17_larger": family(m10=ONSET, m12=ONSET),
+        "fig18_gaussian": curve(drop_at(ONSET)).assign(seed=0),
+        **changed,
+    }
+
+
+TASK = {"rank": RANK, "factor_law": "uniform", "factor_scale": 1}
+
+
+def not_held_in(**changed):
+    table = claims_table(list(own_runs(figures(**changed), dict.fromkeys(figures(), TASK), "results/cpu")))
+    return set(table.loc[table["verdict"] != "held", "figure"])
+
+
+def test_runs_that_are_as_the_paper_says_hold_the_claim_about_them():
+    assert not_held_in() == set()
+
+
+@pytest.mark.parametrize(
+    ("figure", "table"),
+    [
+        ("fig11_gpt_loss", decoded(entropy=np.full(len(STEP), 4.8))),
+        ("fig11_gpt_loss", decoded(accuracy=0.5)),
+        ("fig13_width", family(m16=ONSET, m64=ONSET)),
+        ("fig13_width", family(m16=None, m64=None)),
+        ("fig14_depth", family(m4=None, m6=None)),
+        ("fig14_depth", family(m4=4000, m6=ONSET)),
+        ("fig14_depth", family(m4=ONSET, m6=None)),
+        ("fig16_mixture", family(m5=ONSET, m7=None)),
+        ("fig17_larger", family(m10=None, m12=ONSET)),
+        ("fig18_gaussian", curve(flat()).assign(seed=0)),
+    ],
+)
+def test_a_run_that_is_not_breaks_its_part_alone(figure, table):
+    assert not_held_in(**{figure: table}) == {figure}
+
+
+def test_a_depth_that_drops_where_a_smaller_one_does_not_is_earlier():
+    assert not_held_in(fig14_depth=family(m4=None, m6=ONSET)) == set()

@@ -1,11 +1,12 @@
 """What a reviewer reads: the claims, with verdicts.
 
-Needs: training curves, head scores and analyses of every seed. Gives: claims.csv, and the same as a page.
+Needs: training curves, head scores and analyses of every seed. Gives: claims.csv, and the same as a page; a guide to
+the figures.
 """
 
 
 rule claims:
-    """Measure each of the paper's claims on this run and give a verdict by a criterion fixed beforehand."""
+    """Measure each of the paper's claims on this run and give a verdict by a criterion that is the same for every run."""
     input:
         training=TRAINING,
         components=COMPONENT_TRAINING,
@@ -24,9 +25,13 @@ rule claims:
             step=config["components"]["steps"],
         ),
         head_scores=HEAD_SCORES,
-        completion=expand("results/{scale}/analyses/completion/seed{seed}.csv", scale=SCALE, seed=SEEDS),
-        token_intervention=expand("results/{scale}/analyses/token_intervention/seed{seed}.csv", scale=SCALE, seed=SEEDS),
-        nuclear_norm=expand("results/{scale}/analyses/nuclear_norm/seed{seed}.csv", scale=SCALE, seed=SEEDS),
+        completion=ANALYSES["completion"],
+        baselines=ANALYSES["baselines"],
+        token_intervention=ANALYSES["token_intervention"],
+        token_embeddings=ANALYSES["token_embeddings"],
+        position_embeddings=ANALYSES["position_embeddings"],
+        probes=ANALYSES["probes"],
+        permuted_positions=ANALYSES["permuted_positions"],
         library=library("scripts/claims.py"),
     output:
         csv=f"results/{SCALE}/claims.csv",
@@ -34,19 +39,20 @@ rule claims:
         html=report(
             f"results/{SCALE}/claims.html",
             caption="../report/claims.rst",
-            category="5. Claims",
+            category="7. Claims",
             labels={"table": "claims and verdicts"},
         ),
     log:
         f"results/{SCALE}/logs/claims.log",
     benchmark:
         f"results/{SCALE}/benchmarks/claims.tsv"
+    localrule: True
     conda:
         "../../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         scale=SCALE,
@@ -60,3 +66,89 @@ rule claims:
         "Judging the claims"
     script:
         "../scripts/claims.py"
+
+
+RUN_CLAIM_FIGURES = [
+    "fig11_gpt_loss",
+    "fig13_width",
+    "fig14_depth",
+    "fig16_mixture",
+    "fig17_larger",
+    "fig18_gaussian",
+]
+
+
+rule claims_of_runs:
+    """Judge the claim about runs of their own (Figures 11 to 18): part of `paper_figures`, not of `all`."""
+    input:
+        **{figure: f"results/{SCALE}/figures/{figure}.csv" for figure in RUN_CLAIM_FIGURES},
+        library=library("scripts/claims_of_runs.py"),
+    output:
+        csv=f"results/{SCALE}/claims_of_runs.csv",
+        markdown=f"results/{SCALE}/claims_of_runs.md",
+        html=report(
+            f"results/{SCALE}/claims_of_runs.html",
+            caption="../report/claims_of_runs.rst",
+            category="7. Claims",
+            labels={"table": "claims about runs of their own"},
+        ),
+    log:
+        f"results/{SCALE}/logs/claims_of_runs.log",
+    benchmark:
+        f"results/{SCALE}/benchmarks/claims_of_runs.tsv"
+    localrule: True
+    conda:
+        "../../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        gpu=0,
+    params:
+        scale=SCALE,
+        seeds=SEEDS,
+        task=config["task"],
+        tasks={figure: TASKS.get(figure, config["task"]) for figure in RUN_CLAIM_FIGURES},
+    message:
+        "Judging the claims about runs of their own"
+    script:
+        "../scripts/claims_of_runs.py"
+
+
+rule figure_guide:
+    """Say of each figure what it shows in this run, and where that disagrees with the paper."""
+    input:
+        claims=rules.claims.output.csv,
+        library=library("scripts/figure_guide.py"),
+    output:
+        report(
+            f"results/{SCALE}/figures.html",
+            caption="../report/figure_guide.rst",
+            category="0. Guide",
+            labels={"page": "what each figure shows"},
+        ),
+    log:
+        f"results/{SCALE}/logs/figure_guide.log",
+    benchmark:
+        f"results/{SCALE}/benchmarks/figure_guide.tsv"
+    localrule: True
+    conda:
+        "../../envs/plot.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        gpu=0,
+    params:
+        catalogue={figure: CATALOGUE[figure] for figure in figures_of("figures")},
+    message:
+        "Writing the guide to the figures"
+    script:
+        "../scripts/figure_guide.py"
+
+
+rule paper_figures:
+    """Every figure, and the claims about runs of their own."""
+    input:
+        figure_files("figures", "sweeps", "mixture", "larger", "gaussian", "gpt"),
+        rules.claims_of_runs.output,

@@ -2,12 +2,22 @@
 
 import pandas as pd
 
-from abrupt.claims import SeedRun, claims_html, claims_markdown, claims_table, findings, introduction
+from abrupt.claims import SeedRun, findings
 from abrupt.files import write_atomically, write_csv
 from abrupt.identity import check_same_run, component_run, pretraining_run, read_run
 from abrupt.job import job_log
+from abrupt.verdicts import claims_html, claims_markdown, claims_table, introduction
 
-TABLES = ("head_scores", "completion", "token_intervention", "nuclear_norm")
+TABLES = (
+    "head_scores",
+    "completion",
+    "baselines",
+    "token_intervention",
+    "token_embeddings",
+    "position_embeddings",
+    "probes",
+    "permuted_positions",
+)
 
 with job_log(snakemake.log[0]):
     params, inputs = snakemake.params, snakemake.input
@@ -20,8 +30,7 @@ with job_log(snakemake.log[0]):
         for name, path in zip(params.components, inputs.component_weights[i :: len(params.seeds)], strict=True):
             check_same_run(path, read_run(path), component_run(pretraining, name, params.component_steps))
         runs[seed] = SeedRun(
-            params.task["rank"],
-            params.task["mask_probability"],
+            params.task,
             training=pd.read_csv(inputs.training[i]),
             components={name: pd.read_csv(path) for name, path in zip(params.components, component_paths, strict=True)},
             **{name: pd.read_csv(inputs[name][i]) for name in TABLES},

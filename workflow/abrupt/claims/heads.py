@@ -1,0 +1,49 @@
+"""What heads attend to (claim 5)."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from abrupt.claims.finding import Finding, SeedRun, measure
+
+ATTENDED = 2  # times the share of uniform attention
+AVOIDED = 0.5  # times the share of uniform attention
+
+
+def lift(scores: pd.DataFrame, key_group: str) -> pd.Series:
+    """Each head's share of attention on a key group, over that of uniform attention; all queries, random masks."""
+    chosen = scores[
+        (scores["mask_pattern"] == "random") & (scores["query_group"] == "all") & (scores["key_group"] == key_group)
+    ]
+    return chosen["share"] / chosen["uniform_share"]
+
+
+def attention(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
+    evidence = f"{results}/attention/seed*/head_scores.csv"
+    for when, rows_of, after in (
+        ("last step", SeedRun.at_end, True),
+        ("on the plateau", SeedRun.at_plateau, False),
+    ):
+        for key_group in ("same_row", "same_column"):
+            yield Finding(
+                5,
+                "ranked_heads",
+                f"share on the {key_group.replace('_', ' ')} / uniform share, strongest head, {when}",
+                "ratio",
+                f"{'>=' if after else '<'} {ATTENDED}",
+                evidence,
+                measure(
+                    runs, lambda run, rows_of=rows_of, group=key_group: lift(rows_of(run, "head_scores"), group).max()
+                ),
+                lambda ratio, after=after: (ratio >= ATTENDED) == after,
+            )
+        yield Finding(
+            5,
+            "ranked_heads",
+            f"share on masked entries / uniform share, weakest head, {when}",
+            "ratio",
+            f"{'<=' if after else '>'} {AVOIDED}",
+            evidence,
+            measure(runs, lambda run, rows_of=rows_of: lift(rows_of(run, "head_scores"), "masked").min()),
+            lambda ratio, after=after: (ratio <= AVOIDED) == after,
+        )
