@@ -3,6 +3,7 @@
 snakemake --cores 8                        everything, at the cpu scale
 snakemake --cores 8 --config scale=smoke   the same in minutes, small
 snakemake --cores 8 figures                the figures alone
+snakemake --cores 8 paper_figures          the figures of other models too, each trained from scratch
 """
 
 from snakemake.utils import min_version
@@ -31,6 +32,12 @@ wildcard_constraints:
 localrules:
     all,
     figures,
+    sweeps,
+    mixture,
+    larger,
+    gaussian,
+    gpt,
+    paper_figures,
     other_scale,
 
 
@@ -38,6 +45,7 @@ include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/components.smk"
 include: "workflow/rules/attention.smk"
 include: "workflow/rules/analyses.smk"
+include: "workflow/rules/runs.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/review.smk"
 
@@ -48,6 +56,7 @@ onstart:
 
 onsuccess:
     remove_finished_states()
+    write_figure_costs()
 
 
 rule all:
@@ -56,6 +65,7 @@ rule all:
     input:
         rules.figures.input,
         rules.claims.output,
+        rules.figure_guide.output,
 
 
 rule other_scale:

@@ -19,12 +19,16 @@ SCALES = {path.stem: yaml.safe_load(path.read_text()) or {} for path in (ROOT / 
 BASE = merged(
     CONFIG,
     {
-        "task": {"rows": 7, "columns": 7, "rank": 1, "max_value": 10},
+        "task": {"rows": 7, "columns": 7, "rank": 1, "max_value": 10, "factor_law": "uniform", "factor_scale": 1},
         "model": {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64},
         "pretrain": {"steps": 50_000, "checkpoint_steps": [0, 500, 50_000], "log_every": 50, "eval_every": 250},
         "components": {"steps": 6000},
         "attention": {"steps": [0, 50_000], "matrices": 256, "samples": 4},
-        "analyses": {"steps": [0, 50_000]},
+        "analyses": {
+            "steps": [0, 50_000],
+            "interventions": {"pre_shift_step": 0},
+            "completion": {"shifts": {"rank": [1], "rows": [7], "columns": [7], "factor_scale": {"uniform": [1]}}},
+        },
     },
 )
 
@@ -132,7 +136,10 @@ def test_schema_violation_is_explained_in_one_line_that_names_the_key(config, li
 def test_misspelt_key_is_explained_by_the_keys_there_are():
     line = explained(changed(task__mask_probabilty=0.3))
     assert line.startswith("config: task: ") and "'mask_probabilty' was unexpected" in line
-    assert line.endswith("remove it or spell it as one of rows, columns, rank, mask_probability, decimals, max_value")
+    assert line.endswith(
+        "remove it or spell it as one of rows, columns, rank, mask_probability, decimals, max_value, "
+        "factor_law, factor_scale"
+    )
 
 
 def test_integer_given_as_text_is_told_to_be_written_as_an_integer():
@@ -193,6 +200,8 @@ def test_paper_scale_is_the_setting_of_the_paper():
         "mask_probability": 0.3,
         "decimals": 2,
         "max_value": 10,
+        "factor_law": "uniform",
+        "factor_scale": 1,
     }
     assert scale["model"] == {
         "hidden_size": 768,
@@ -254,14 +263,22 @@ def problems(config):
 ONE_PROBLEM = {
     "rank above the size": ({"task__rank": 8}, "task.rank 8 exceeds min(rows, columns) = 7"),
     "rank above the columns": ({"task__rank": 4, "task__columns": 3}, "task.rank 4 exceeds min(rows, columns) = 3"),
-    "values beyond the vocabulary": ({"task__rank": 2, "task__max_value": 1}, "task.max_value 1 is below task.rank 2"),
+    "values beyond the vocabulary": (
+        {"task__rank": 2, "task__max_value": 1},
+        "task.max_value 1 is below task.rank x",
+    ),
     "heads": ({"model__hidden_size": 66}, "model.hidden_size 66 is not divisible by model.num_attention_heads 4"),
     "positions": (
         {"model__max_position_embeddings": 48},
         "model.max_position_embeddings 48 is below task.rows x task.columns = 49",
     ),
     "no step 0": (
-        {"pretrain__checkpoint_steps": [50_000], "attention__steps": [50_000], "analyses__steps": [50_000]},
+        {
+            "pretrain__checkpoint_steps": [500, 50_000],
+            "attention__steps": [50_000],
+            "analyses__steps": [50_000],
+            "analyses__interventions__pre_shift_step": 500,
+        },
         "pretrain.checkpoint_steps must include 0",
     ),
     "step beyond the run": (
@@ -296,9 +313,45 @@ ONE_PROBLEM = {
         "components.steps 110 is not a multiple of pretrain.log_every 50",
     ),
     "samples": ({"attention__samples": 257}, "attention.samples 257 exceeds attention.matrices 256"),
+    "pre-shift step not kept": (
+        {"analyses__interventions__pre_shift_step": 400},
+        "analyses.interventions.pre_shift_step 400 is not in pretrain.checkpoint_steps before pretrain.steps (50000)",
+    ),
+    "pre-shift step at the end": (
+        {"analyses__interventions__pre_shift_step": 50_000},
+        "analyses.interventions.pre_shift_step 50000 is not in pretrain.checkpoint_steps before",
+    ),
     "intervention value": (
         {"analyses__token_intervention__values": [0.44, -10.5]},
         "analyses.token_intervention.values: -10.5 is outside [-10, 10]",
+    ),
+    "probes without a test": (
+        {"analyses__probes": {"matrices": 100, "train_matrices": 99}},
+        "analyses.probes.train_matrices 99 leaves fewer than 2",
+    ),
+    "tokens that never occur": (
+        {"analyses__token_embeddings__largest_value": 1.5},
+        "analyses.token_embeddings.largest_value 1.5 exceeds 1, the largest |entry|",
+    ),
+    "too few tokens": (
+        {"analyses__token_embeddings__largest_value": 0.01},
+        "analyses.token_embeddings.largest_value 0.01 leaves fewer than 5 tokens",
+    ),
+    "perplexity": (
+        {"analyses__position_embeddings__perplexity": 49},
+        "analyses.position_embeddings.perplexity 49 is not below task.rows x task.columns = 49",
+    ),
+    "shift with too high a rank": (
+        {"analyses__completion__shifts__rank": [1, 7, 8]},
+        "analyses.completion.shifts.rank: with 8, task.rank 8 exceeds min(rows, columns) = 7: lower it, or remove 8",
+    ),
+    "shift with too many positions": (
+        {"analyses__completion__shifts__rows": [9, 10]},
+        "analyses.completion.shifts.rows: with 10, model.max_position_embeddings 64 is below",
+    ),
+    "shift beyond the vocabulary": (
+        {"analyses__completion__shifts__factor_scale__uniform": [3, 4]},
+        "analyses.completion.shifts.factor_scale.uniform: with 4, task.max_value 10 is below",
     ),
 }
 

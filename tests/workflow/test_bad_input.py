@@ -69,6 +69,14 @@ def test_paper_scale_on_a_cpu_says_the_days_and_stops(checkout):
     assert re.search(r"error: this run would take about [\d.]+ days on this CPU .*allow_slow: true", result.stdout)
 
 
+def test_cuda_with_the_conda_environment_for_cpus_is_one_line(checkout):
+    result = checkout.snakemake("--sdm", "conda", "--config", "device=cuda")
+    assert result.returncode != 0
+    assert result.stdout.splitlines()[-1] == (
+        "error: config: device is cuda, but --sdm conda installs PyTorch for CPUs: set conda_pytorch: cuda"
+    )
+
+
 def test_cuda_without_a_gpu_is_one_line(checkout):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
@@ -81,11 +89,11 @@ def test_cuda_without_a_gpu_is_one_line(checkout):
 
 DAMAGED = {
     "checkpoint": (
-        "pretrain/seed0/step2000.safetensors",
-        "attention/seed0/step2000.h5",
+        "pretrain/seed0/step1000.safetensors",
+        "attention/seed0/step1000.h5",
         "not a complete safetensors file",
     ),
-    "attention file": ("attention/seed0/step2000.h5", "attention/seed0/head_scores.csv", "not a complete HDF5 file"),
+    "attention file": ("attention/seed0/step1000.h5", "attention/seed0/head_scores.csv", "not a complete HDF5 file"),
 }
 
 

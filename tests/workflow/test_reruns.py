@@ -1,13 +1,30 @@
 """What an edit or a changed knob schedules: exactly what depends on it."""
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
-FIGURES = {"task", "fig02_loss", "prediction", "fig04_attention", "ranked_heads", "fig08_components"}
-AFTER_TRAINING = {"component_run", "attention", "head_scores", "model_analysis", "claims"} | FIGURES
+CLAIMS = {"claims", "figure_guide"}
+OF_TOKENS = {"table1_token_intervention", "table2_full_rank"}
+OF_COMPLETION = {"fig03_nuclear_norm", "table3_regularised", "fig19_out_of_distribution"}
+CATALOGUE = yaml.safe_load((Path(__file__).parents[2] / "workflow/figures.yaml").read_text())
+FIGURES = {name for name, about in CATALOGUE.items() if about["target"] == "figures"}
+OF_MAPS = {
+    "task",
+    "prediction",
+    "fig04_attention",
+    "fig05_masked_attention",
+    "fig22_attention_progress",
+    "ranked_heads",
+    "head_specialisation",
+    "activation_patching",
+}
+OF_INTERVENTIONS = {"head_ablation", "activation_patching", "component_switching"}
+AFTER_TRAINING = {"component_run", "attention", "head_scores", "model_analysis"} | CLAIMS | FIGURES
 
 
 def scheduled(run, *config: str) -> set[str]:
@@ -43,11 +60,11 @@ def test_nothing_is_scheduled_after_a_complete_run(smoke_run):
     [
         ("workflow/abrupt/figures/fig02_loss.py", {"fig02_loss"}),
         ("workflow/abrupt/figures/style.py", FIGURES),
-        ("workflow/abrupt/claims.py", {"claims"}),
-        ("workflow/abrupt/analyses/nuclear_norm.py", {"nuclear_norm", "claims"}),
-        ("workflow/abrupt/analyses/token_intervention.py", {"model_analysis", "claims"}),
+        ("workflow/abrupt/claims/loss.py", CLAIMS),
+        ("workflow/abrupt/classical.py", {"baselines"} | CLAIMS | OF_COMPLETION),
+        ("workflow/abrupt/analyses/token_intervention.py", {"model_analysis"} | CLAIMS | OF_TOKENS),
         ("workflow/abrupt/training.py", {"pretrain"} | AFTER_TRAINING),
-        ("workflow/abrupt/task.py", {"pretrain", "nuclear_norm"} | AFTER_TRAINING),
+        ("workflow/abrupt/task.py", {"pretrain", "baselines"} | AFTER_TRAINING),
     ],
 )
 def test_an_edited_library_file_reruns_its_users_alone(edited, path, rules):
@@ -59,12 +76,15 @@ def test_an_edited_library_file_reruns_its_users_alone(edited, path, rules):
     [
         (
             "attention={matrices: 32}",
-            {"attention", "head_scores", "claims"} | FIGURES - {"fig02_loss", "fig08_components"},
+            {"attention", "head_scores"} | CLAIMS | OF_MAPS,
         ),
-        ("components={steps: 1525}", {"component_run", "claims", "fig08_components"}),
-        ("analyses={token_intervention: {values: [0.1]}}", {"model_analysis", "claims"}),
+        ("components={steps: 1525}", {"component_run", "fig08_components"} | CLAIMS),
+        ("analyses={token_intervention: {values: [0.1]}}", {"model_analysis"} | CLAIMS | OF_TOKENS),
+        ("analyses={baselines: {regularisation: [0.1]}}", {"baselines"} | CLAIMS | OF_COMPLETION),
+        ("analyses={baselines: {threads: 2}}", set()),
+        ("analyses={interventions: {matrices: 32}}", {"model_analysis"} | OF_INTERVENTIONS),
         ("pretrain={learning_rate: 0.003}", {"pretrain"} | AFTER_TRAINING),
-        ("task={mask_probability: 0.4}", {"pretrain", "nuclear_norm"} | AFTER_TRAINING),
+        ("task={mask_probability: 0.4}", {"pretrain", "baselines"} | AFTER_TRAINING),
         ("pretrain={save_every: 7}", set()),
         ("allow_slow=true", set()),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import h5py
 import pandas as pd
@@ -10,11 +11,12 @@ import yaml
 from safetensors import safe_open
 
 from abrupt.drop import detect_drop, plateau_mse_masked
-from abrupt.training import COLUMNS
+from abrupt.objectives import COLUMNS, EVAL_COLUMNS
 
 pytestmark = pytest.mark.slow
 
-FIGURES = ("task", "fig02_loss", "prediction", "fig04_attention", "ranked_heads", "fig08_components")
+CATALOGUE = yaml.safe_load((Path(__file__).parents[2] / "workflow/figures.yaml").read_text())
+FIGURES = [figure for figure, about in CATALOGUE.items() if about["target"] == "figures"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def test_merged_config_is_beside_the_results(config):
 
 def test_the_loss_drops_abruptly_and_not_before_its_onset(results, config):
     training = pd.read_csv(results / "pretrain/seed0/training.csv")
-    plateau = plateau_mse_masked(config["task"]["rank"])
+    plateau = plateau_mse_masked(config["task"])
     drop = detect_drop(training["step"], training["mse_masked"], plateau)
     assert drop.found and drop.abrupt, drop
     cut = training[training["step"] <= drop.onset]
@@ -44,7 +46,7 @@ def test_the_loss_drops_abruptly_and_not_before_its_onset(results, config):
 
 def test_training_table_has_its_columns_and_no_wall_time(results, config):
     training = pd.read_csv(results / "pretrain/seed0/training.csv")
-    assert tuple(training.columns) == COLUMNS
+    assert tuple(training.columns) == ("step", *COLUMNS, *EVAL_COLUMNS)
     assert training["step"].iloc[-1] == config["pretrain"]["steps"]
     assert training["step"].is_monotonic_increasing
 
@@ -87,9 +89,23 @@ def test_every_figure_has_pdf_png_and_the_table_behind_it(results):
 def test_every_claim_has_a_verdict_and_the_drop_was_found(results):
     claims = pd.read_csv(results / "claims.csv")
     assert list(claims.columns[:6]) == ["claim", "quantity", "measured", "criterion", "verdict", "evidence"]
-    assert set(claims["claim"]) == set(range(1, 8))
+    assert set(claims["claim"]) == set(range(1, 13))
     assert set(claims.loc[claims["claim"] == 1, "verdict"]) == {"held"}
     assert set(claims.loc[claims["claim"] == 7, "verdict"]) == {"not tested yet"}
+    assert set(claims.loc[claims["claim"] == 12, "verdict"]) == {"tested by `snakemake paper_figures`"}
+
+
+def test_the_catalogue_names_the_claims_that_are_seen_in_each_figure(results):
+    seen = pd.read_csv(results / "claims.csv").groupby("figure")["claim"].unique()
+    for figure in FIGURES:
+        assert CATALOGUE[figure]["claims"] == sorted(seen.get(figure, [])), figure
+
+
+def test_the_guide_and_the_costs_have_every_figure(results):
+    guide = (results / "figures.html").read_text()
+    assert [figure for figure in FIGURES if f"<td>{figure}</td>" not in guide] == []
+    costs = pd.read_csv(results / "benchmarks/figure_costs.tsv", sep="\t").set_index("figure")["job_minutes"]
+    assert set(costs.index) >= set(FIGURES) and (costs > 0).all()
 
 
 def test_logs_show_progress_and_benchmarks_the_time(results):

@@ -6,18 +6,30 @@ from typing import Any
 import yaml
 
 from abrupt.errors import InputError
+from abrupt.shifts import axes, changed
+from abrupt.variants import gpt_changes, variants
 
 Config = dict[str, Any]
 
 # Keys that may hold 1.0. Everywhere else that is a mistake which JSON Schema takes for an integer.
 REAL_KEYS = {
     "task.mask_probability",
+    "task.factor_scale",
     "model.embedding_init_std",
     "model.weight_init_std",
     "pretrain.learning_rate",
     "pretrain.adam_beta1",
     "pretrain.adam_beta2",
     "analyses.token_intervention.values",
+    "analyses.completion.shifts.factor_scale.uniform",
+    "analyses.completion.shifts.factor_scale.gaussian",
+    "analyses.completion.shifts.factor_scale.laplace",
+    "analyses.baselines.regularisation",
+    "analyses.token_embeddings.largest_value",
+    "analyses.position_embeddings.perplexity",
+    "runs.gaussian.scale",
+    "gpt.model.embedding_init_std",
+    "gpt.model.weight_init_std",
 }
 
 
@@ -81,9 +93,68 @@ def _is_number(text: str) -> bool:
 
 def check(config: Config) -> None:
     """Cross-field checks. Raises InputError with one line for each problem."""
-    problems = list(_problems(config))
+    problems = list(_problems(config)) or [*_variant_problems(config), *_shift_problems(config)]
     if problems:
         raise InputError("\n".join(f"config: {problem}" for problem in problems))
+
+
+def _matrix_problems(config: Config):
+    """What would keep a model of these sections from reading these matrices."""
+    task, positions = config["task"], config["model"]["max_position_embeddings"]
+    smallest = min(task["rows"], task["columns"], *config["pretrain"].get("sizes", []))
+    if task["rank"] > smallest:
+        yield f"task.rank {task['rank']} exceeds min(rows, columns) = {smallest}: lower it"
+    largest = task["rank"] * task["factor_scale"] ** 2
+    if task["factor_law"] == "uniform" and largest > task["max_value"]:
+        yield (
+            f"task.max_value {task['max_value']} is below task.rank x task.factor_scale^2 = {largest:g}, "
+            "the largest |entry|: raise it"
+        )
+    entries = task["rows"] * task["columns"]
+    if positions < entries:
+        yield f"model.max_position_embeddings {positions} is below task.rows x task.columns = {entries}: raise it"
+
+
+def _training_problems(config: Config):
+    """What would keep a model of these sections from being trained on these matrices."""
+    model, pretrain = config["model"], config["pretrain"]
+    yield from _matrix_problems(config)
+    if model["hidden_size"] % model["num_attention_heads"]:
+        yield (
+            f"model.hidden_size {model['hidden_size']} is not divisible by "
+            f"model.num_attention_heads {model['num_attention_heads']}: change one"
+        )
+    if pretrain["eval_every"] % pretrain["log_every"]:
+        yield (
+            f"pretrain.eval_every {pretrain['eval_every']} is not a multiple of "
+            f"pretrain.log_every {pretrain['log_every']}: evaluations are logged with the losses"
+        )
+    if pretrain["steps"] % pretrain["log_every"]:
+        yield _not_whole_windows("pretrain.steps", pretrain["steps"], pretrain)
+
+
+def _not_whole_windows(key: str, steps: int, pretrain: Config) -> str:
+    return f"{key} {steps} is not a multiple of pretrain.log_every {pretrain['log_every']}: change one"
+
+
+def _variant_problems(config: Config):
+    """What is wrong with runs of their own, by the rules for the main run: each problem once."""
+    first_run: dict[str, str] = {}
+    for name, changes in variants(config).items():
+        for problem in _training_problems(merged(config, changes)):
+            first_run.setdefault(problem, f"runs: {name}")
+    yield from (f"{name}: {problem}" for problem, name in first_run.items())
+    decoder = merged(config, gpt_changes(config))
+    for problem in (*_training_problems(decoder), *_checkpoint_problems(decoder["pretrain"])):
+        yield f"gpt.{problem}"
+
+
+def _shift_problems(config: Config):
+    """What would keep the model from reading the matrices of a shift."""
+    for axis, values in axes(config["analyses"]["completion"]["shifts"]).items():
+        for value in values:
+            for problem in _matrix_problems({**config, "task": changed(config["task"], axis, value)}):
+                yield f"analyses.completion.shifts.{axis}: with {value}, {problem}, or remove {value}"
 
 
 def _problems(config: Config):
@@ -93,32 +164,11 @@ def _problems(config: Config):
                 yield f"{key} {item} is not a finite number: write one"
             elif isinstance(item, float) and item.is_integer() and key not in REAL_KEYS:
                 yield f"{key} {item} must be an integer: write {int(item)}"
-    task, model, pretrain = config["task"], config["model"], config["pretrain"]
-    if task["rank"] > min(task["rows"], task["columns"]):
-        yield f"task.rank {task['rank']} exceeds min(rows, columns) = {min(task['rows'], task['columns'])}: lower it"
-    if task["rank"] > task["max_value"]:
-        yield f"task.max_value {task['max_value']} is below task.rank {task['rank']}, the largest |entry|: raise it"
-    if model["hidden_size"] % model["num_attention_heads"]:
-        yield (
-            f"model.hidden_size {model['hidden_size']} is not divisible by "
-            f"model.num_attention_heads {model['num_attention_heads']}: change one"
-        )
-    entries = task["rows"] * task["columns"]
-    if model["max_position_embeddings"] < entries:
-        yield (
-            f"model.max_position_embeddings {model['max_position_embeddings']} is below "
-            f"task.rows x task.columns = {entries}: raise it"
-        )
+    task, pretrain = config["task"], config["pretrain"]
+    yield from _training_problems(config)
     yield from _step_problems(config)
-    if pretrain["eval_every"] % pretrain["log_every"]:
-        yield (
-            f"pretrain.eval_every {pretrain['eval_every']} is not a multiple of "
-            f"pretrain.log_every {pretrain['log_every']}: evaluations are logged with the losses"
-        )
-    for section in ("pretrain", "components"):
-        steps = config[section]["steps"]
-        if steps % pretrain["log_every"]:
-            yield f"{section}.steps {steps} is not a multiple of pretrain.log_every {pretrain['log_every']}: change one"
+    if config["components"]["steps"] % pretrain["log_every"]:
+        yield _not_whole_windows("components.steps", config["components"]["steps"], pretrain)
     if config["attention"]["samples"] > config["attention"]["matrices"]:
         yield (
             f"attention.samples {config['attention']['samples']} exceeds "
@@ -132,17 +182,46 @@ def _problems(config: Config):
             )
         if round(value, task["decimals"]) != value:
             yield f"analyses.token_intervention.values: {value} has more than task.decimals decimals: round it"
+    yield from _representation_problems(config)
 
 
-def _step_problems(config: Config):
-    last = config["pretrain"]["steps"]
-    checkpoints = config["pretrain"]["checkpoint_steps"]
+def _representation_problems(config: Config):
+    task, analyses = config["task"], config["analyses"]
+    probes, largest = analyses["probes"], analyses["token_embeddings"]["largest_value"]
+    if probes["matrices"] - probes["train_matrices"] < 2:
+        yield (
+            f"analyses.probes.train_matrices {probes['train_matrices']} leaves fewer than 2 of "
+            f"analyses.probes.matrices {probes['matrices']} for the test: lower it"
+        )
+    occurring = task["rank"] * task["factor_scale"] ** 2 if task["factor_law"] == "uniform" else task["max_value"]
+    if largest > min(occurring, task["max_value"]):
+        yield (
+            f"analyses.token_embeddings.largest_value {largest} exceeds {min(occurring, task['max_value']):g}, "
+            "the largest |entry| that training can show: lower it"
+        )
+    if round(largest * 10 ** task["decimals"]) < 2:
+        yield f"analyses.token_embeddings.largest_value {largest} leaves fewer than 5 tokens: raise it"
+    perplexity, entries = analyses["position_embeddings"]["perplexity"], task["rows"] * task["columns"]
+    if perplexity >= entries:
+        yield (
+            f"analyses.position_embeddings.perplexity {perplexity} is not below task.rows x task.columns = {entries}: "
+            "lower it"
+        )
+
+
+def _checkpoint_problems(pretrain: Config):
+    last, checkpoints = pretrain["steps"], pretrain["checkpoint_steps"]
     for required in (0, last):
         if required not in checkpoints:
             yield f"pretrain.checkpoint_steps must include {required} (step 0 and pretrain.steps): add it"
     for step in checkpoints:
         if step > last:
             yield f"pretrain.checkpoint_steps: {step} is beyond pretrain.steps {last}: remove it"
+
+
+def _step_problems(config: Config):
+    yield from _checkpoint_problems(config["pretrain"])
+    last, checkpoints = config["pretrain"]["steps"], config["pretrain"]["checkpoint_steps"]
     for key in ("attention", "analyses"):
         steps = config[key]["steps"]
         if last not in steps:
@@ -150,3 +229,9 @@ def _step_problems(config: Config):
         for step in steps:
             if step not in checkpoints:
                 yield f"{key}.steps: {step} is not in pretrain.checkpoint_steps: add it there or remove it here"
+    pre_shift = config["analyses"]["interventions"]["pre_shift_step"]
+    if pre_shift not in checkpoints or pre_shift == last:
+        yield (
+            f"analyses.interventions.pre_shift_step {pre_shift} is not in pretrain.checkpoint_steps before "
+            f"pretrain.steps ({last}): choose one of those"
+        )

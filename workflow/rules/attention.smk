@@ -17,11 +17,11 @@ rule attention:
     benchmark:
         "results/{scale}/benchmarks/attention/seed{seed}/step{step}.tsv"
     conda:
-        "../../envs/train.yaml"
+        MODEL_ENV
     threads: 1
     resources:
-        mem_mb=at_scale(smoke=2000, cpu=2000, paper=4000),
-        runtime=30,
+        mem_mb=growing(at_scale(smoke=1500, cpu=1500, paper=4000)),
+        runtime=growing(at_scale(smoke=5, cpu=5, paper=30)),
         gpu=GPU,
     params:
         task=config["task"],
@@ -47,12 +47,13 @@ rule head_scores:
         "results/{scale}/logs/head_scores/seed{seed}.log",
     benchmark:
         "results/{scale}/benchmarks/head_scores/seed{seed}.tsv"
+    localrule: True
     conda:
         "../../envs/plot.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         task=config["task"],

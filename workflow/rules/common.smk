@@ -1,5 +1,6 @@
 """The configuration and the helpers that rules share. Nothing here runs a job."""
 
+import csv
 import os
 import shutil
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import validate
 
 WORKFLOW = Path(workflow.basedir) / "workflow"
@@ -19,9 +21,23 @@ os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.g
 from abrupt import settings, sources
 from abrupt.errors import InputError
 from abrupt.files import write_atomically
+from abrupt.variants import families, gpt_changes, variants
 
 # Analyses of the pretrained model's checkpoints: one module of workflow/abrupt/analyses/ each.
-MODEL_ANALYSES = ["completion", "token_intervention"]
+# The interventions are at two steps: before the drop and at the end.
+INTERVENTIONS = ["head_ablation", "activation_patching", "component_switching"]
+MODEL_ANALYSES = [
+    "completion",
+    "token_intervention",
+    *INTERVENTIONS,
+    "probes",
+    "token_embeddings",
+    "position_embeddings",
+    "permuted_positions",
+]
+
+# Figure -> what it is about, in the report's order.
+CATALOGUE = yaml.safe_load((WORKFLOW / "figures.yaml").read_text())
 
 SCALES = sorted(path.stem for path in WORKFLOW.glob("scales/*.yaml"))
 
@@ -57,6 +73,9 @@ def check_config():
         stop(settings.explain_schema_error(error.__context__))
     except InputError as error:
         stop(error)
+    uses_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    if uses_conda and config["device"] == "cuda" and config["conda_pytorch"] == "cpu":
+        stop("config: device is cuda, but --sdm conda installs PyTorch for CPUs: set conda_pytorch: cuda")
 
 
 def refuse_other_scale(wildcards):
@@ -87,6 +106,25 @@ def remove_finished_states():
                 shutil.rmtree(marker.parent)
 
 
+def write_figure_costs():
+    """The minutes of all jobs behind each figure, of the last attempt of each, if this run knows the jobs of `figures`."""
+    dag, minutes = workflow.dag, {}
+    for job in dag.jobs:
+        if job.rule.name in FIGURES:
+            paths = {str(behind.benchmark) for behind in (job, *dag.bfs(dag.dependencies, job)) if behind.benchmark}
+            seconds = sum(float(row["s"]) for path in paths for row in benchmark_rows(path))
+            minutes[job.rule.name] = seconds / 60
+    if minutes.keys() >= set(figures_of("figures")):
+        lines = [f"{figure}\t{config['scale']}\t{minutes[figure]:.1f}\n" for figure in FIGURES if figure in minutes]
+        path = Path("results") / config["scale"] / "benchmarks" / "figure_costs.tsv"
+        write_atomically(path, "".join(["figure\tscale\tjob_minutes\n", *lines]).encode())
+
+
+def benchmark_rows(path):
+    """A benchmark file's rows as dicts; none if it is gone."""
+    return list(csv.DictReader(Path(path).open(), delimiter="\t")) if Path(path).exists() else []
+
+
 def library(*paths):
     """Library files that these files under workflow/ import: an edit to one reruns its users."""
     files = set()
@@ -101,13 +139,51 @@ def at_scale(**values):
     return values[config["scale"]]
 
 
-def training_params():
-    """The config's pretrain section without what no result depends on."""
-    return {key: value for key, value in config["pretrain"].items() if key != "save_every"}
+def of_analysis(analysis):
+    """What config.analyses says of this analysis, over what it says of all: `steps`, `matrices`, options."""
+    if analysis in INTERVENTIONS:
+        options = config["analyses"]["interventions"]
+        return {
+            "steps": [options["pre_shift_step"], config["pretrain"]["steps"]],
+            "matrices": options["matrices"],
+        }
+    of_all = {key: config["analyses"][key] for key in ("steps", "matrices")}
+    return {**of_all, **config["analyses"].get(analysis, {})}
+
+
+def growing(value):
+    """A resource that doubles at the first retry, and no further: what no node can hold would end the run."""
+    return lambda wildcards, attempt: value * min(attempt, 2)
+
+
+def training_params(of=config):
+    """The pretrain section of a config without what no result depends on."""
+    return {key: value for key, value in of["pretrain"].items() if key != "save_every"}
+
+
+def training_of(family):
+    """The training curves of all runs of a family."""
+    members = families(config)[family]
+    return expand("results/{scale}/runs/{run}/seed{seed}/training.csv", scale=SCALE, run=members, seed=SEEDS)
+
+
+def figures_of(*targets):
+    """The figures that belong to these targets."""
+    return [figure for figure in FIGURES if CATALOGUE[figure]["target"] in targets]
+
+
+def figure_files(*targets):
+    """All their files."""
+    return expand(
+        f"results/{SCALE}/figures/{{figure}}.{{suffix}}", figure=figures_of(*targets), suffix=["pdf", "png", "csv"]
+    )
 
 
 apply_scale()
 check_config()
+
+# The conda environment of every rule that loads a model.
+MODEL_ENV = {"cpu": "../../envs/train.yaml", "cuda": "../../envs/train-cuda.yaml"}[config["conda_pytorch"]]
 
 # A job that may run on a GPU asks for one, so that a profile can keep two jobs off the same one.
 GPU = 0 if config["device"] == "cpu" else 1

@@ -17,11 +17,11 @@ rule component_run:
     benchmark:
         "results/{scale}/benchmarks/components/{component}/seed{seed}.tsv"
     conda:
-        "../../envs/train.yaml"
+        MODEL_ENV
     threads: config["components"]["threads"]
     resources:
-        mem_mb=at_scale(smoke=2000, cpu=2000, paper=8000),
-        runtime=at_scale(smoke=30, cpu=120, paper=1440),
+        mem_mb=growing(at_scale(smoke=2000, cpu=2000, paper=8000)),
+        runtime=at_scale(smoke=10, cpu=60, paper=1440),
         gpu=GPU,
     params:
         task=config["task"],

@@ -19,11 +19,13 @@ rule pretrain:
     benchmark:
         "results/{scale}/benchmarks/pretrain/seed{seed}.tsv"
     conda:
-        "../../envs/train.yaml"
+        MODEL_ENV
     threads: config["pretrain"]["threads"]
     resources:
-        mem_mb=at_scale(smoke=2000, cpu=2000, paper=8000),
-        runtime=at_scale(smoke=30, cpu=240, paper=1440),
+        mem_mb=growing(at_scale(smoke=2000, cpu=2000, paper=8000)),
+        # Does not grow: a second attempt goes on where the first stopped, and a time beyond the partition's limit
+        # would keep it in the queue for ever.
+        runtime=at_scale(smoke=20, cpu=240, paper=1440),
         gpu=GPU,
     params:
         task=config["task"],

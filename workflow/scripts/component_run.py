@@ -6,6 +6,7 @@ from abrupt.components import COMPONENTS, parameter_names
 from abrupt.cost import refuse_if_slow, training_flops
 from abrupt.identity import component_run, pretraining_run
 from abrupt.job import job_log, prepare_torch
+from abrupt.objectives import MatrixCompletion
 from abrupt.runs import RunState, environment_of, train
 from abrupt.task import Task, make_generator
 from abrupt.training import Schedule, Trainer
@@ -23,7 +24,7 @@ with job_log(snakemake.log[0]):
     stds = params.model["embedding_init_std"], params.model["weight_init_std"]
     initialise(model, names, make_generator(seed, f"components/{component}"), *stds)
     train(
-        Trainer(model, names, task, schedule, seed, stream="components", device=device),
+        Trainer(model, names, MatrixCompletion(task), schedule, seed, stream="components", device=device),
         RunState(
             params.state,
             run=component_run(pretraining, component, params.steps),

@@ -5,6 +5,7 @@ from abrupt.checkpoint import build_model
 from abrupt.cost import refuse_if_slow, training_flops
 from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
+from abrupt.objectives import MatrixCompletion
 from abrupt.runs import RunState, environment_of, train
 from abrupt.task import Task, make_generator
 from abrupt.training import Schedule, Trainer
@@ -13,6 +14,7 @@ with job_log(snakemake.log[0]):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     device = prepare_torch(params.device, params.pretrain["threads"])
     task = Task(**params.task)
+    objective = MatrixCompletion.from_config(params.task, params.pretrain.get("sizes", []))
     schedule = Schedule.from_config(params.pretrain, params.pretrain["steps"])
     model = build_model(task, params.model)
     flops = schedule.steps * training_flops(model.config, schedule.batch_size, task.num_entries)
@@ -21,7 +23,7 @@ with job_log(snakemake.log[0]):
     stds = params.model["embedding_init_std"], params.model["weight_init_std"]
     initialise(model, names, make_generator(seed, "init"), *stds)
     train(
-        Trainer(model, names, task, schedule, seed, stream="pretrain", device=device),
+        Trainer(model, names, objective, schedule, seed, stream="pretrain", device=device),
         RunState(
             params.state,
             run=pretraining_run(params.task, params.model, params.pretrain, seed),
