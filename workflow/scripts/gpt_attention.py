@@ -1,13 +1,13 @@
 """Average the decoder's attention weights over held-out matrices, to one HDF5 file for each checkpoint."""
 
-from abrupt.analyses import STREAM
+from abrupt.analyses import held_out
 from abrupt.attention_file import write_attention
 from abrupt.checkpoint import read_tensors
 from abrupt.gpt import build_model
 from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
 from abrupt.next_token import mean_attention
-from abrupt.task import Task, sample_batch
+from abrupt.task import Task
 
 with job_log(snakemake.log[0]):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
@@ -15,7 +15,7 @@ with job_log(snakemake.log[0]):
     task = Task(**params.task)
     run = pretraining_run(params.task, params.model, params.pretrain, seed)
     model = build_model(task, params.model).to(device)
-    batch = sample_batch(task, params.matrices, seed, STREAM).to(device)
+    batch = held_out(task, params.matrices, seed).to(device)
     steps = params.pretrain["checkpoint_steps"]
     for step, weights, output in zip(steps, snakemake.input.weights, snakemake.output, strict=True):
         model.load_state_dict(read_tensors(weights, run))

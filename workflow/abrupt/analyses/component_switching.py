@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import pandas as pd
 import torch
 
-from abrupt.analyses import STREAM, mean_errors
+from abrupt.analyses import held_out, mean_errors
 from abrupt.bert import Bert
 from abrupt.components import COMPONENTS, PART_PATTERNS, with_parts_of
-from abrupt.task import Batch, Task, sample_batch
+from abrupt.task import Batch, Task
 
 # Every part of the partition, then the components that are more than one of them.
 SWITCHED = {part: (part,) for part in PART_PATTERNS} | COMPONENTS
@@ -36,6 +36,6 @@ def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int) ->
     tables = []
     for step, donor_step in [(before, after), (after, before)]:
         receiver = models[step]
-        batch = sample_batch(task, matrices, seed, STREAM).to(receiver.device)
+        batch = held_out(task, matrices, seed).to(receiver.device)
         tables.append(switch(receiver, models[donor_step], batch).assign(step=step, donor_step=donor_step))
     return pd.concat(tables, ignore_index=True)

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from abrupt.analyses import STREAM, mean_errors, per_checkpoint
+from abrupt.analyses import held_out, mean_errors, per_checkpoint
 from abrupt.analyses.attention import extract, groups_of_heads
 from abrupt.bert import Bert, Hooks
 from abrupt.head_scores import HEAD_GROUPS
-from abrupt.task import Batch, Task, sample_batch
+from abrupt.task import Batch, Task
 
 
 def replace_maps(heads: Tensor, maps: Tensor) -> Hooks:
@@ -60,5 +60,5 @@ def ablate(model: Bert, task: Task, batch: Batch, groups: pd.Series) -> pd.DataF
 def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int) -> pd.DataFrame:
     """`ablate` at every step, with heads grouped by what they attend to at the last one: the same heads throughout."""
     last = models[max(models)]
-    groups = groups_of_heads(last, task, sample_batch(task, matrices, seed, STREAM).to(last.device))
+    groups = groups_of_heads(last, task, held_out(task, matrices, seed).to(last.device))
     return per_checkpoint(ablate)(models, task, seed, matrices, groups=groups)
