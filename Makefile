@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: reproduce test test-all report readme
+.PHONY: reproduce test test-all bench bench-drop report readme
+
+SEEDS ?= 0 1 2
 
 reproduce: .venv/workflow  ## everything: train, analyse, draw, judge (about an hour on 2 cores)
 	$(BIN)/snakemake --cores all
@@ -15,6 +17,12 @@ test: .venv/test  ## linters, unit tests, and the whole workflow at smoke scale
 
 test-all: .venv/test  ## after `make test`: the slower tests, on a SLURM cluster and in conda environments of their own
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m extended
+
+bench: .venv/test  ## how fast training is, on an idle machine: results/benchmarks/bench.md (about 15 minutes on 2 cores)
+	PYTHONPATH=workflow $(BIN)/python tests/benchmarks/bench.py
+
+bench-drop: .venv/test  ## wall time to the drop at the cpu scale: results/benchmarks/drop.csv (minutes for each of SEEDS)
+	PYTHONPATH=workflow $(BIN)/python tests/benchmarks/drop_time.py --seeds $(SEEDS)
 
 report: .venv/workflow  ## report.zip, after `make reproduce`
 	$(BIN)/snakemake --report report.zip
