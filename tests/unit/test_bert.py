@@ -2,11 +2,9 @@ import math
 
 import pytest
 import torch
-from torch import nn
-from transformers import BertConfig as HfConfig
-from transformers import BertModel as HfModel
+from baseline import AuthorsModel
 
-from abrupt.bert import Bert, BertConfig, Hooks, initialise
+from abrupt.bert import Bert, BertConfig, CpuAttention, Hooks, fused_attention, initialise
 
 # Every size differs from every other, and none is a power of two.
 SIZES = {
@@ -16,35 +14,15 @@ SIZES = {
 }
 
 
-class HfReference(nn.Module):
-    """The authors' model: Hugging Face's encoder and a linear read-out."""
-
-    def __init__(self, config: BertConfig):
-        super().__init__()
-        hf_config = HfConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads,
-            intermediate_size=config.intermediate_size,
-            max_position_embeddings=config.max_position_embeddings,
-            hidden_act="gelu",
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            pad_token_id=0,
-            attn_implementation="eager",
-        )
-        self._backbone = HfModel(hf_config, add_pooling_layer=False)
-        self.read_out = nn.Linear(config.hidden_size, 1)
-        with torch.no_grad():
-            # Biases, LayerNorms and small weights at their defaults would hide a wrong mapping.
-            for parameter in self.parameters():
-                parameter.normal_(std=0.3)
-            self._backbone.embeddings.word_embeddings.weight[0] = 0
-            self._backbone.embeddings.token_type_embeddings.weight.zero_()
-
-    def forward(self, tokens):
-        return self.read_out(self._backbone(tokens).last_hidden_state).squeeze(-1)
+def hf_reference(config: BertConfig) -> AuthorsModel:
+    """The authors' model. Biases, LayerNorms and small weights at their defaults would hide a wrong mapping."""
+    reference = AuthorsModel(config)
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.normal_(std=0.3)
+        reference._backbone.embeddings.word_embeddings.weight[0] = 0
+        reference._backbone.embeddings.token_type_embeddings.weight.zero_()
+    return reference
 
 
 @pytest.fixture(params=SIZES)
@@ -52,7 +30,7 @@ def case(request):
     """Both models with the same weights, tokens with MASK among them, and targets."""
     size = SIZES[request.param]
     torch.manual_seed(0)
-    reference, model = HfReference(size["config"]), Bert(size["config"])
+    reference, model = hf_reference(size["config"]), Bert(size["config"])
     model.load_hf_state_dict(reference.state_dict())
     tokens = torch.randint(1, size["config"].vocab_size, (size["batch"], size["length"]))
     tokens[torch.rand(tokens.shape) < 0.3] = 0
@@ -324,3 +302,21 @@ def test_a_hook_at_any_place_changes_the_prediction(case, place):
     _, model, tokens, _ = case
     changed = model.forward_with_hooks(tokens, Hooks(**{place: lambda layer, tensor: tensor * 0.5}))
     assert not torch.allclose(changed, model(tokens), atol=1e-3)
+
+
+def test_attention_on_a_cpu_has_the_values_and_gradients_of_pytorchs_own(case):
+    _, model, _, _ = case
+    heads, hidden_size = model.config.num_attention_heads, model.config.hidden_size
+    generator = torch.Generator().manual_seed(0)
+    projected = torch.randn(3, 5, 3 * hidden_size, generator=generator, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(3, 5, hidden_size, generator=generator, dtype=torch.float64)
+    theirs, ours = fused_attention(projected, heads), CpuAttention.apply(projected, heads)
+    torch.testing.assert_close(ours, theirs)
+    (expected,), (found,) = (torch.autograd.grad(output, projected, upstream) for output in (theirs, ours))
+    torch.testing.assert_close(found, expected)
+
+
+def test_off_the_cpu_attention_is_pytorchs_own(case, monkeypatch):
+    _, model, tokens, _ = case
+    monkeypatch.setattr(CpuAttention, "apply", None)
+    assert model.to("meta")(tokens.to("meta")).shape == tokens.shape

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from abrupt.errors import InputError
 from abrupt.task import (
     Task,
     make_generator,
@@ -208,19 +209,19 @@ def test_held_out_batches_are_not_among_the_training_batches(seed):
 @pytest.mark.parametrize("value", [10.01, -10.01, 1e6, float("inf")])
 def test_value_outside_the_vocabulary_is_an_error_that_names_value_and_range(value):
     values = torch.tensor([[0.5, value]])
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         token_ids(PAPER, values)
     assert f"{value:.4g}" in str(raised.value) and "[-10, 10]" in str(raised.value)
 
 
 def test_nan_is_outside_the_vocabulary():
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(InputError, match="nan"):
         token_ids(PAPER, torch.tensor([0.5, float("nan")]))
 
 
 def test_tokenise_refuses_a_value_outside_the_vocabulary():
     matrices = torch.tensor([[[0.0, 3.5]]])
-    with pytest.raises(ValueError, match=r"3\.5.*\[-2, 2\]"):
+    with pytest.raises(InputError, match=r"3\.5.*\[-2, 2\]"):
         tokenise(NON_SQUARE, matrices, torch.ones(1, 1, 2, dtype=torch.bool))
 
 
@@ -252,5 +253,5 @@ def test_laplace_factors_have_the_quantiles_of_their_law():
 
 def test_a_batch_beyond_the_vocabulary_is_an_error_that_names_value_and_range():
     task = Task(7, 7, 1, 0.3, 2, 1, "gaussian", 2)
-    with pytest.raises(ValueError, match=r"value -?\d.* outside the vocabulary \[-1, 1\]"):
+    with pytest.raises(InputError, match=r"value -?\d.* outside the vocabulary \[-1, 1\]"):
         sample_batch(task, 64, 0, "train")

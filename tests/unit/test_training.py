@@ -11,29 +11,13 @@ from abrupt.components import COMPONENTS, parameter_names
 from abrupt.errors import InputError
 from abrupt.objectives import MatrixCompletion, error_sums, means
 from abrupt.task import Batch, sample_batch
-from abrupt.training import Trainer
+from abrupt.training import Trainer, tf32_products
 
 
 def run(trainer, steps):
     for _ in range(steps):
         trainer.advance()
     return trainer
-
-
-def test_same_weights_as_a_plain_adam_loop():
-    # float64, because Adam turns the rounding noise of gradients that are zero (key biases) into steps.
-    trainer = tiny_trainer(warmup_steps=0)
-    trainer.model.double()
-    plain = tiny_trainer().model.double()
-    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3, betas=(0.9, 0.98))
-    for step in range(50):
-        batch = sample_batch(TASK, 8, 0, "pretrain", step)
-        optimizer.zero_grad()
-        torch.nn.functional.mse_loss(plain(batch.tokens), batch.target.flatten(1).double()).backward()
-        optimizer.step()
-    run(trainer, 50)
-    for ours, reference in zip(trainer.model.parameters(), plain.parameters(), strict=True):
-        assert torch.allclose(ours, reference, rtol=0, atol=1e-9)
 
 
 def test_rows_are_means_over_the_window_of_the_training_forward():
@@ -89,14 +73,48 @@ def test_warm_up_is_linear_then_constant():
     assert tiny_trainer(warmup_steps=0).schedule.learning_rate_at(0) == schedule.learning_rate
 
 
-def test_non_finite_loss_names_the_step_and_keeps_the_weights():
-    trainer = run(tiny_trainer(), 7)
+def lost_trainer():
+    """A trainer whose loss was infinite at its last step, 8, of a window of 5."""
+    trainer = run(tiny_trainer(log_every=5), 7)
     with torch.no_grad():
         trainer.model.read_out.bias.fill_(math.inf)
-    weights = trainer.model.read_out.weight.clone()
-    with pytest.raises(InputError, match="step 8.*learning_rate"):
-        trainer.advance()
-    assert trainer.step == 7 and torch.equal(trainer.model.read_out.weight, weights)
+    return run(trainer, 1)
+
+
+def test_a_non_finite_loss_ends_the_run_at_the_next_row():
+    with pytest.raises(InputError, match="5 steps up to 10.*learning_rate"):
+        run(lost_trainer(), 2)
+
+
+def test_a_non_finite_loss_is_never_saved():
+    with pytest.raises(InputError, match="5 steps up to 8.*learning_rate"):
+        lost_trainer().state()
+
+
+def test_weights_that_are_lost_at_the_last_step_are_never_saved():
+    trainer = run(tiny_trainer(log_every=5), 10)
+    with torch.no_grad():
+        trainer.model.read_out.bias.fill_(math.nan)
+    with pytest.raises(InputError, match="steps up to 10"):
+        trainer.check_finite()
+
+
+def test_tf32_on_a_cpu_is_refused():
+    with pytest.raises(InputError, match="pretrain.precision: tf32 needs a GPU"):
+        tiny_trainer(precision="tf32")
+
+
+def test_products_are_tf32_inside_the_context_alone():
+    with tf32_products(True):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_bfloat16_rounds_the_products_and_keeps_the_weights_in_full_precision():
+    full, rounded = run(tiny_trainer(), 10), run(tiny_trainer(precision="bfloat16"), 10)
+    assert all(value.dtype == torch.float32 for value in rounded.trained.values())
+    losses = [trainer.rows[0][1] for trainer in (full, rounded)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 @pytest.mark.parametrize("stop", [1, 5, 13])

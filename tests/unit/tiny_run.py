@@ -28,6 +28,7 @@ def tiny_trainer(steps: int = 1000, **changes) -> Trainer:
         "log_every": 5,
         "eval_every": 10,
         "eval_matrices": 16,
+        "precision": "float32",
     }
     model = Bert(BertConfig(TASK.vocab_size, 16, 1, 2, 32, 12))
     names = [name for name, _ in model.named_parameters()]

@@ -7,15 +7,17 @@ every position) without token types, pooler and dropout.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from abrupt.task import MASK_TOKEN
 
 LAYER_NORM_EPS = 1e-12
+LONGEST_FOR_CPU = 64  # positions; for more, PyTorch's attention takes less time on a CPU too
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,54 @@ class Embeddings(nn.Module):
         return self.layer_norm(self.word_embeddings(token_ids) + positions)
 
 
+def split_heads(projected: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key, value, each (B, heads, T, H / heads), of their projections (B, T, 3H)."""
+    return projected.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def fused_attention(projected: Tensor, num_heads: int) -> Tensor:
+    """softmax(Q K^T / sqrt(D)) V of all heads by PyTorch's kernel: (B, T, 3H) -> contexts (B, T, H)."""
+    return F.scaled_dot_product_attention(*split_heads(projected, num_heads)).transpose(1, 2).flatten(2)
+
+
+class CpuAttention(torch.autograd.Function):
+    """`fused_attention` in less time for short sequences and narrow heads on a CPU, most of all backward:
+    heads are laid out once, and the gradients of Q, K and V written into one tensor. Always in full precision.
+    """
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx: Any, projected: Tensor, num_heads: int) -> Tensor:
+        batch, length, width = projected.shape
+        size = width // 3 // num_heads
+        heads = projected.view(batch, length, 3, num_heads, size).permute(2, 0, 3, 1, 4)
+        heads = heads.reshape(3, batch * num_heads, length, size)
+        query, key, value = heads.unbind(0)
+        scores = torch.baddbmm(query.new_empty(()), query, key.mT, beta=0, alpha=size**-0.5)
+        weights = torch.softmax(scores, dim=-1)
+        ctx.save_for_backward(heads, weights)
+        context = (weights @ value).view(batch, num_heads, length, size)
+        return context.transpose(1, 2).reshape(batch, length, width // 3)
+
+    @staticmethod
+    @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        heads, weights = ctx.saved_tensors
+        query, key, value = heads.unbind(0)
+        batch, length, width = gradient.shape
+        size = heads.shape[-1]
+        of_context = gradient.view(batch, length, -1, size).transpose(1, 2).reshape(query.shape)
+        of_weights = of_context @ value.mT
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_heads = torch.empty_like(heads)
+        torch.baddbmm(of_heads[0], of_scores, key, beta=0, alpha=size**-0.5, out=of_heads[0])
+        torch.baddbmm(of_heads[1], of_scores.mT, query, beta=0, alpha=size**-0.5, out=of_heads[1])
+        torch.bmm(weights.mT, of_context, out=of_heads[2])
+        of_projected = of_heads.view(3, batch, -1, length, size).permute(1, 3, 0, 2, 4)
+        return of_projected.reshape(batch, length, 3 * width), None
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, residual, LayerNorm: (B, T, H) -> (B, T, H)."""
 
@@ -79,25 +129,20 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
 
-    def _heads(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key, value, each (B, heads, T, H / heads)."""
-        batch, length, _ = hidden.shape
-        projected = self.query_key_value(hidden).view(batch, length, 3, self.num_heads, -1)
-        return projected.permute(2, 0, 3, 1, 4).unbind(0)
-
-    def _merge(self, hidden: Tensor, context: Tensor) -> Tensor:
-        return self.layer_norm(hidden + self.output(context.transpose(1, 2).flatten(2)))
+    def _add(self, hidden: Tensor, context: Tensor) -> Tensor:
+        return self.layer_norm(hidden + self.output(context))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        query, key, value = self._heads(hidden)
-        return self._merge(hidden, F.scaled_dot_product_attention(query, key, value))
+        on_cpu = hidden.device.type == "cpu" and hidden.shape[1] <= LONGEST_FOR_CPU
+        attend = CpuAttention.apply if on_cpu else fused_attention
+        return self._add(hidden, attend(self.query_key_value(hidden), self.num_heads))
 
     def forward_with_hooks(self, hidden: Tensor, layer: int, hooks: Hooks) -> Tensor:
         """The same output through explicit attention weights, with the hooks of this layer."""
-        query, key, value = self._heads(hidden)
+        query, key, value = split_heads(self.query_key_value(hidden), self.num_heads)
         weights = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1)
-        context = hooks.attention_weights(layer, weights) @ value
-        return self._merge(hidden, hooks.context(layer, context))
+        context = hooks.context(layer, hooks.attention_weights(layer, weights) @ value)
+        return self._add(hidden, context.transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from abrupt.bert import BertConfig
+from abrupt.bert import BertConfig, split_heads
 from abrupt.task import Task
 
 LAYER_NORM_EPS = 1e-5
@@ -28,12 +28,11 @@ class CausalAttention(nn.Module):
 
     def forward(self, hidden: Tensor, kept_weights: list[Tensor] | None) -> Tensor:
         """Appends the weights (B, heads, query T, key T) to `kept_weights` if that is a list."""
-        batch, length, _ = hidden.shape
-        projected = self.query_key_value(hidden).view(batch, length, 3, self.num_heads, -1)
-        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = split_heads(self.query_key_value(hidden), self.num_heads)
         if kept_weights is None:
             context = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         else:
+            length = hidden.shape[1]
             future = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
             scores = query @ key.mT / math.sqrt(query.shape[-1])
             weights = torch.softmax(scores.masked_fill(future, -math.inf), dim=-1)

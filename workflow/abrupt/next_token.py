@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from abrupt.gpt import Gpt
+from abrupt.objectives import in_full_precision
 from abrupt.task import Batch, Task, sample_batch, token_ids
 
 CHUNK_SIZE = 32
@@ -112,7 +113,7 @@ class NextTokenPrediction:
     def _measured(self, model: Gpt, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, sums and logits (B, T, vocabulary) of X."""
         tokens, labels = sequences(self.task, batch)
-        logits = model(tokens, start=labels.shape[1])
+        logits = in_full_precision(model(tokens, start=labels.shape[1]))
         cross_entropy = cross_entropies(logits, labels)
         sums = token_sums(cross_entropy.detach(), logits.argmax(-1) == labels, batch.observed.flatten(1))
         return cross_entropy.mean(), sums, logits

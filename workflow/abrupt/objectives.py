@@ -16,6 +16,11 @@ COLUMNS = ("mse_all", "mse_observed", "mse_masked", "abs_prediction_masked")
 EVAL_COLUMNS = tuple(f"eval_{name}" for name in (*COLUMNS, "correlation_masked"))
 
 
+def in_full_precision(output: Tensor) -> Tensor:
+    """A model's output as float32 if autocast made it less; losses and what is logged are never rounded further."""
+    return output.to(torch.promote_types(output.dtype, torch.float32))
+
+
 def error_sums(prediction: Tensor, batch: Batch) -> Tensor:
     """Sums over a batch, as float64 (5,): squared error and count of the observed entries, squared
     error, count and absolute prediction of the masked entries. `prediction` is (B, rows*columns)."""
@@ -81,7 +86,7 @@ class MatrixCompletion:
 
     def loss(self, model: Bert, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss to minimise, and sums of what is logged: they are added over updates, then go to `means`."""
-        prediction = model(batch.tokens)
+        prediction = in_full_precision(model(batch.tokens))
         loss = torch.mean((prediction - batch.target.flatten(1)) ** 2)
         of_batch = error_sums(prediction.detach(), batch)
         sums = of_batch.new_zeros(len(self.tasks), len(of_batch))

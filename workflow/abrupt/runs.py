@@ -160,7 +160,8 @@ class RunState:
         return self.directory / f"step{step}.safetensors"
 
     def write_checkpoint(self, trainer: Trainer) -> None:
-        """The model's weights after the trainer's last step."""
+        """The model's weights after the trainer's last step. Raises InputError if the loss is lost."""
+        trainer.check_finite()
         write_tensors(
             self.checkpoint(trainer.step),
             trainer.model.state_dict(),

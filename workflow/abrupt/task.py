@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from abrupt.errors import InputError
 from abrupt.factors import entry_variance
 
 MASK_TOKEN = 0
@@ -104,12 +105,12 @@ def sample_observed(task: Task, batch_size: int, generator: torch.Generator) -> 
 def token_ids(task: Task, values: Tensor) -> Tensor:
     """The token id of each value: 1 + 10^decimals * (value + max_value), int64, same shape.
 
-    Raises ValueError, naming value and range, for a value outside [-max_value, max_value].
+    Raises InputError, naming value and range, for a value outside [-max_value, max_value].
     """
     limit = task.max_value
     outside = ~(values.abs() <= limit)  # so that nan is outside
     if outside.any():
-        raise ValueError(
+        raise InputError(
             f"value {values[outside][0].item():.4g} is outside the vocabulary [-{limit}, {limit}]: "
             "raise task.max_value or scale the matrices down"
         )
@@ -123,7 +124,7 @@ def _token_ids_in_range(task: Task, values: Tensor) -> Tensor:
 def tokenise(task: Task, matrices: Tensor, observed: Tensor) -> Tensor:
     """Row-major token ids (B, rows*columns): the value's id where observed, MASK elsewhere.
 
-    Raises ValueError for a value outside the vocabulary.
+    Raises InputError for a value outside the vocabulary.
     """
     return torch.where(observed, token_ids(task, matrices), MASK_TOKEN).flatten(1)
 
@@ -131,7 +132,7 @@ def tokenise(task: Task, matrices: Tensor, observed: Tensor) -> Tensor:
 def sample_batch(task: Task, batch_size: int, seed: int, stream: str, step: int = 0, device: str = "cpu") -> Batch:
     """The batch at (seed, stream, step), sampled on `device`. CPU and CUDA draw different numbers.
 
-    Raises ValueError, naming value and range, if an entry is outside the vocabulary.
+    Raises InputError, naming value and range, if an entry is outside the vocabulary.
     """
     generator = make_generator(seed, stream, step, device)
     target = sample_matrices(task, batch_size, generator)

@@ -5,7 +5,8 @@ nothing of files: `runs.py` wraps it.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,7 +20,11 @@ from abrupt.objectives import MatrixCompletion
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how to train. `steps`, `warmup_steps`, `log_every` and `eval_every` count updates."""
+    """How long and how to train. `steps`, `warmup_steps`, `log_every` and `eval_every` count updates.
+
+    `precision` of matrix products: float32; tf32, which rounds their inputs to 10 bits on a GPU that can;
+    or bfloat16 by autocast. Weights, their moments and the loss are float32 always.
+    """
 
     steps: int
     batch_size: int
@@ -30,6 +35,7 @@ class Schedule:
     log_every: int
     eval_every: int
     eval_matrices: int
+    precision: str
 
     @classmethod
     def from_config(cls, pretrain: dict[str, Any], steps: int) -> "Schedule":
@@ -40,6 +46,17 @@ class Schedule:
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up over `warmup_steps` updates, then constant; `step` counts from 0."""
         return self.learning_rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))
+
+
+@contextmanager
+def tf32_products(enabled: bool) -> Iterator[None]:
+    """TF32 in matrix products of float32 on a GPU; outside, where the data are drawn, they are exact."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if enabled else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Trainer:
@@ -60,6 +77,8 @@ class Trainer:
         stream: str,
         device: str,
     ):
+        if schedule.precision == "tf32" and device == "cpu":
+            raise InputError("config: pretrain.precision: tf32 needs a GPU, and this runs on a CPU: set it to float32")
         trainable = list(trainable)
         freeze_all_but(model, trainable)
         self.model = model.to(device)
@@ -82,25 +101,31 @@ class Trainer:
         return self.step >= self.schedule.steps
 
     def advance(self) -> None:
-        """One update, and a new row when one is due. Raises InputError at a non-finite loss, before
-        the update, so that the weights are the last good ones."""
+        """One update, and a new row when one is due, which raises InputError if the loss became non-finite
+        since the row before. In between nothing is read from the device, so that it never waits."""
         batch = self.objective.sample(self.schedule.batch_size, self.seed, self.stream, self.step, self.device)
-        loss, sums = self.objective.loss(self.model, batch)
-        if not math.isfinite(loss.item()):
-            raise InputError(
-                f"loss is {loss.item()} at step {self.step + 1}: "
-                "lower pretrain.learning_rate or raise pretrain.warmup_steps"
-            )
         self.optimizer.param_groups[0]["lr"] = self.schedule.learning_rate_at(self.step)
         self.optimizer.zero_grad()
-        loss.backward()
+        with tf32_products(self.schedule.precision == "tf32"):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
+                loss, sums = self.objective.loss(self.model, batch)
+            loss.backward()
         self.optimizer.step()
         self.step += 1
         self.window += sums
         if self.step % self.schedule.log_every == 0:
             self._log_row()
 
+    def check_finite(self) -> None:
+        """Raise InputError if a loss since the last row, or a weight, is infinite or nan."""
+        if not all(tensor.isfinite().all() for tensor in (self.window, *self.trained.values())):
+            raise InputError(
+                f"the loss became infinite or nan in the {self.schedule.log_every} steps up to {self.step}: "
+                "lower pretrain.learning_rate or raise pretrain.warmup_steps"
+            )
+
     def _log_row(self) -> None:
+        self.check_finite()
         evaluation = [math.nan] * len(self.objective.eval_columns)
         if self.step % self.schedule.eval_every == 0:
             evaluation = self.objective.evaluate(self.model, self.eval_batches).tolist()
@@ -108,7 +133,9 @@ class Trainer:
         self.window.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the rest of the run depends on, as named tensors (those of the model are views)."""
+        """Everything that the rest of the run depends on, as named tensors (those of the model are views).
+        Raises InputError rather than give a state that is lost."""
+        self.check_finite()
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for name, parameter in self.trained.items():
             moments = self.optimizer.state.get(parameter, {})
