@@ -100,6 +100,9 @@ def detect_drop(step: np.ndarray, mse_masked: np.ndarray, plateau: float) -> Dro
 def find_copying(curve: pd.DataFrame) -> Drop:
     """The drop of a decoder's cross-entropy at observed entries, from the entropy of the marginal law (Figure 11).
 
+    That entropy is what a decoder has that predicts every value by its frequency alone. It is an upper level: what
+    earlier entries of X tell, without copying, takes the curve below it before the drop, so the onset is early rather
+    than late, and the sharpness low rather than high.
     `curve` has one row a logged step: step, cross_entropy_observed and marginal_entropy (nats).
     """
     return detect_drop(

@@ -1,8 +1,7 @@
 """The paper's claims as data: what is measured, by which criterion, and whether it held in this run.
 
-Criteria are the same for every seed and scale. Those of claims 1 to 7 were written before any run was judged by
-them; those of the others, and what counts as well before the drop, after one seed had been seen at the cpu
-scale. They use levels computed for the task at hand (E[x^2], nuclear-norm minimisation on the same matrices,
+Criteria are the same for every seed and scale. `verdicts.introduction` says which were written before any run was
+judged by them. They use levels computed for the task at hand (E[x^2], nuclear-norm minimisation on the same matrices,
 uniform attention), so that they mean the same at every scale; the paper's own numbers are compared at paper scale
 only.
 """
@@ -53,7 +52,8 @@ CLAIMS = {
     ),
     12: (
         "The drop is there with Gaussian entries, larger matrices, a mixture of sizes and in a decoder that learns to "
-        "copy; the narrowest model fails, a deeper one drops earlier.",
+        "copy, whose last layer goes from attending to SEP to attending to the entry that it copies; the narrowest "
+        "model fails, a deeper one drops earlier.",
         "Figures 11 to 18",
     ),
 }

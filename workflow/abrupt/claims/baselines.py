@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from abrupt.claims.finding import Finding, SeedRun, measure
-from abrupt.shifts import along
+from abrupt.claims.finding import FOR_COMPARISON, Finding, SeedRun, measure
+from abrupt.drop import plateau_mse_masked
+from abrupt.shifts import along, changed
 
 STANDARD_ERRORS = 2
 CLOSE = 2  # MSE of the model over that of nuclear-norm minimisation
@@ -16,6 +17,13 @@ def paired(run: SeedRun, column: str) -> tuple[float, float]:
     """Mean and standard error of (final model - nuclear-norm minimisation) over the same matrices."""
     difference = run.completion[column] - run.nuclear_norm[column]
     return float(difference.mean()), float(difference.sem())
+
+
+def norm_beyond_least(run: SeedRun) -> float:
+    """The model's mean nuclear norm above the minimiser's, over the truth's above it. nan if these two are one."""
+    least, own = run.nuclear_norm["nuclear_norm"].mean(), run.completion["nuclear_norm"].mean()
+    way = run.completion["nuclear_norm_truth"].mean() - least
+    return (own - least) / way if way else math.nan
 
 
 def nuclear_norm(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
@@ -55,17 +63,31 @@ def nuclear_norm(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator
         measure(runs, lambda run: standard_errors(run, "nuclear_norm")),
         lambda z: abs(z) > STANDARD_ERRORS,
     )
+    # Norms may differ by the noise of the predictions alone.
+    yield Finding(
+        4,
+        "fig03_nuclear_norm",
+        "mean nuclear norm, (model - minimiser) / (truth - minimiser)",
+        "ratio",
+        "-",
+        evidence,
+        measure(runs, norm_beyond_least),
+        untested=FOR_COMPARISON,
+    )
 
 
-def shifted_ratios(run: SeedRun, axis: str) -> pd.Series:
-    """MSE of the model over that of the minimiser on the same matrices, for each value that is not the task's."""
-    means = []
-    for name in ("completion", "baselines"):
-        rows = along(run.tables[name], run.task, axis)
-        if name == "baselines":
-            rows = rows[rows["method"] == "nuclear_norm"]
-        means.append(rows.groupby("value")["mse_all"].mean())
-    return (means[0] / means[1]).drop(run.task[axis], errors="ignore")
+def shifted_ratios(run: SeedRun, axis: str) -> pd.DataFrame:
+    """MSE of the model over that of the minimiser on the same matrices (`minimiser`), and over that of predicting 0 at
+    masked entries and the truth elsewhere (`zero`), for each value that is not the task's."""
+    baselines = run.tables["baselines"]
+    rows = [
+        along(table, run.task, axis)
+        for table in (run.tables["completion"], baselines[baselines["method"] == "nuclear_norm"])
+    ]
+    model, minimiser = (part.groupby("value")["mse_all"].mean() for part in rows)
+    tasks = {value: changed(run.task, axis, value) for value in model.index}
+    zero = pd.Series({value: task["mask_probability"] * plateau_mse_masked(task) for value, task in tasks.items()})
+    return pd.DataFrame({"minimiser": model / minimiser, "zero": model / zero}).drop(run.task[axis], errors="ignore")
 
 
 def out_of_distribution(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
@@ -77,14 +99,15 @@ def out_of_distribution(runs: dict[int, SeedRun], scale: str, results: str) -> I
         ("columns", None, "another number of columns"),
     ):
 
-        def ratios(run: SeedRun, axis=axis, fewer=fewer) -> pd.Series:
-            of_axis = shifted_ratios(run, axis)
+        def ratios(run: SeedRun, to: str, axis=axis, fewer=fewer) -> pd.Series:
+            of_axis = shifted_ratios(run, axis)[to]
             return of_axis if fewer is None else of_axis[(of_axis.index < run.task[axis]) == fewer]
 
         close = axis != "columns"
         which = "largest" if close else "least"
         values = measure(
-            runs, lambda run, ratios=ratios, close=close: ratios(run).max() if close else ratios(run).min()
+            runs,
+            lambda run, ratios=ratios, extreme="max" if close else "min": ratios(run, "minimiser").agg(extreme),
         )
         yield Finding(
             11,
@@ -95,4 +118,14 @@ def out_of_distribution(runs: dict[int, SeedRun], scale: str, results: str) -> I
             evidence,
             values,
             (lambda ratio: ratio <= CLOSE) if close else (lambda ratio: ratio > CLOSE),
+        )
+        yield Finding(
+            11,
+            "fig19_out_of_distribution",
+            f"{quantity}: MSE of the model / predicting 0 at masked entries, largest",
+            "ratio",
+            "-",
+            evidence,
+            measure(runs, lambda run, ratios=ratios: ratios(run, "zero").max()),
+            untested=FOR_COMPARISON,
         )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from abrupt.claims.finding import NOT_YET, Finding, SeedRun, onset
+from abrupt.claims.finding import NOT_YET, TOO_SHORT, Finding, SeedRun, onset
 from abrupt.drop import Drop
 
 NO_PLATEAU = 0.1  # onset as a share of normal training's
@@ -22,13 +22,15 @@ def components(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[F
         own = {seed: drop.onset if drop.found else drop.last_step for seed, drop in drops(name).items()}
         return {seed: step / (runs[seed].onset or math.nan) for seed, step in own.items()}
 
-    for name, criterion, holds in (
-        ("token_embedding", f"<= {NO_PLATEAU:g} (no plateau)", lambda ratio: ratio <= NO_PLATEAU),
-        ("mlp", f"<= {NO_PLATEAU:g} (no plateau)", lambda ratio: ratio <= NO_PLATEAU),
-        ("attention", f"> {NO_PLATEAU:g} (a plateau) and < 1 (earlier)", lambda ratio: NO_PLATEAU < ratio < 1),
-        ("position_embedding", "> 1 (later than normal training)", lambda ratio: ratio > 1),
+    for name, bound, criterion, holds in (
+        ("token_embedding", NO_PLATEAU, f"<= {NO_PLATEAU:g} (no plateau)", lambda ratio: ratio <= NO_PLATEAU),
+        ("mlp", NO_PLATEAU, f"<= {NO_PLATEAU:g} (no plateau)", lambda ratio: ratio <= NO_PLATEAU),
+        ("attention", 1, f"> {NO_PLATEAU:g} (a plateau) and < 1 (earlier)", lambda ratio: NO_PLATEAU < ratio < 1),
+        ("position_embedding", 1, "> 1 (later than normal training)", lambda ratio: ratio > 1),
     ):
         values = relative_onset(name)
+        # A run that ended without a drop, and before the bound, may have dropped on either side of it.
+        undecided = any(values[seed] <= bound for seed, drop in drops(name).items() if not drop.found)
         quantity = f"{name.replace('_', ' ')} alone: onset / normal onset"
         if any(not drop.found for drop in drops(name).values()):
             quantity += ", at least: a run has no drop in its steps"
@@ -40,9 +42,9 @@ def components(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[F
             criterion,
             evidence,
             values,
-            holds if values else None,
+            holds if values and not undecided else None,
             "no drop",
-            NOT_YET,
+            TOO_SHORT if undecided else NOT_YET,
         )
     yield Finding(
         6,

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from abrupt.drop import Drop, detect_drop, plateau_mse_masked
+from abrupt.drop import PLATEAU_SHARE, Drop, detect_drop, plateau_mse_masked
 from abrupt.shifts import of_task
 
 HELD, NOT_HELD = "held", "not held"
 NOT_AT_THIS_SCALE, NOT_YET = "not tested at this scale", "not tested yet"
+TOO_SHORT, FOR_COMPARISON = "run too short to tell", "for comparison"
 IN_OWN_RUNS = "tested by `snakemake paper_figures`"
 LEVEL_TOLERANCE = 0.1  # relative deviation from an analytic level
 
@@ -94,16 +95,21 @@ class SeedRun:
 
     @cached_property
     def late_plateau(self) -> pd.Series:
-        """Mean training metrics over the second half of the plateau."""
+        """Mean training metrics late on the plateau and well before its end, which is defined by the level itself."""
         step = self.training["step"]
-        rows = self.training[(step >= self.plateau_end / 2) & (step <= max(self.plateau_end, step.iloc[0]))]
-        return rows.mean()
+        last = max(PLATEAU_SHARE * self.plateau_end, step.iloc[0])
+        return self.training[(step >= self.plateau_end / 2) & (step <= last)].mean()
 
     def at_plateau(self, name: str) -> pd.DataFrame:
         """Rows of a table at its last step well before the drop (its first step, if all are later)."""
         table = self.tables[name]
         steps = table["step"][table["step"].map(self.drop.is_before)]
         return table[table["step"] == (steps.max() if len(steps) else table["step"].min())]
+
+    def at_onset(self, name: str) -> pd.DataFrame:
+        """Rows of a table at its last step up to the onset, where the fall may have begun."""
+        table = self.tables[name]
+        return table[table["step"] == table.loc[table["step"] <= self.plateau_end, "step"].max()]
 
     def at_end(self, name: str) -> pd.DataFrame:
         """Rows of a table at its last step."""
@@ -119,14 +125,16 @@ def measure(runs: dict[int, SeedRun], quantity: Callable[[SeedRun], float]) -> d
     return {seed: float(quantity(run)) for seed, run in runs.items()}
 
 
-def near_one(claim: int, figure: str, quantity: str, evidence: str, values: dict[int, float]) -> Finding:
+def near_one(
+    claim: int, figure: str, quantity: str, evidence: str, values: dict[int, float], tolerance: float = LEVEL_TOLERANCE
+) -> Finding:
     return Finding(
         claim,
         figure,
         quantity,
         "ratio",
-        f"{1 - LEVEL_TOLERANCE:g} to {1 + LEVEL_TOLERANCE:g}",
+        f"{1 - tolerance:g} to {1 + tolerance:g}",
         evidence,
         values,
-        lambda ratio: abs(ratio - 1) <= LEVEL_TOLERANCE,
+        lambda ratio: abs(ratio - 1) <= tolerance,
     )

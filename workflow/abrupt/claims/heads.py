@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from abrupt.claims.finding import Finding, SeedRun, measure
+from abrupt.claims.finding import FOR_COMPARISON, Finding, SeedRun, measure
+from abrupt.head_scores import ATTENDED
 
-ATTENDED = 2  # times the share of uniform attention
 AVOIDED = 0.5  # times the share of uniform attention
 
 
@@ -46,4 +46,15 @@ def attention(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Fi
             evidence,
             measure(runs, lambda run, rows_of=rows_of: lift(rows_of(run, "head_scores"), "masked").min()),
             lambda ratio, after=after: (ratio <= AVOIDED) == after,
+        )
+    for key_group in ("same_row", "same_column"):
+        yield Finding(
+            5,
+            "ranked_heads",
+            f"share on the {key_group.replace('_', ' ')} / uniform share, strongest head, last step up to the onset",
+            "ratio",
+            "-",
+            evidence,
+            measure(runs, lambda run, group=key_group: lift(run.at_onset("head_scores"), group).max()),
+            untested=FOR_COMPARISON,
         )

@@ -8,7 +8,8 @@ import pandas as pd
 from abrupt.claims.finding import Finding, SeedRun, measure
 from abrupt.embedding_scores import position_scores, token_scores
 
-SYMMETRIC = 0.9  # correlation of the norms of v and -v
+CORRELATED = 0.9  # the norms of v and -v
+SYMMETRIC = 0.1  # mean difference of the norms of v and -v over the range of all
 EXPLAINED = 0.8  # R^2 of a principal component
 CLUSTERED = 0.25  # mean silhouette
 READABLE = 0.9  # MSE of a probe over that of predicting the mean
@@ -19,7 +20,7 @@ UNHARMED = 0.5  # the same
 def embeddings(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
     evidence = f"{results}/analyses/token_embeddings/seed*.csv"
     for score, quantity, least in (
-        ("norm_symmetry", "token embeddings: correlation of the norms of v and -v", SYMMETRIC),
+        ("norm_symmetry", "token embeddings: correlation of the norms of v and -v", CORRELATED),
         ("r2_pc1_magnitude", "token embeddings: R^2 of the first principal component with the magnitude", EXPLAINED),
         ("r2_pc2_sign", "token embeddings: R^2 of the second principal component with the sign", EXPLAINED),
     ):
@@ -36,6 +37,16 @@ def embeddings(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[F
             values,
             lambda value, least=least: value >= least,
         )
+    yield Finding(
+        8,
+        "fig07_embeddings",
+        "token embeddings: mean absolute difference of the norms of v and -v / range of all norms",
+        "ratio",
+        f"<= {SYMMETRIC:g}",
+        evidence,
+        measure(runs, lambda run: token_scores(run.at_end("token_embeddings"))["norm_asymmetry"].iloc[0]),
+        lambda value: value <= SYMMETRIC,
+    )
     evidence = f"{results}/analyses/position_embeddings/seed*.csv"
 
     def silhouette(run: SeedRun, part: str) -> float:

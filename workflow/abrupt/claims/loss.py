@@ -8,6 +8,7 @@ from abrupt.claims.finding import Finding, SeedRun, measure, near_one
 from abrupt.drop import ABRUPT_SHARPNESS
 
 COPYING_TOLERANCE = 0.05  # mean squared deviation from copying, as a share of E[x^2]
+PLATEAU_TOLERANCE = 0.05  # of its level, half of what the onset allows
 FINAL_SHARE = 0.06  # the paper's 4e-3 over its plateau, 0.3 * 2/9
 PAPER_FINAL_MSE = 5e-3  # "about 4e-3"
 
@@ -56,6 +57,7 @@ def copying(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Find
         "MSE at masked entries, late plateau / E[x^2]",
         training,
         measure(runs, lambda run: run.late_plateau["mse_masked"] / run.plateau),
+        PLATEAU_TOLERANCE,
     )
     intervention = f"{results}/analyses/token_intervention/seed*.csv"
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from abrupt.claims.finding import Finding, onset
-from abrupt.drop import Drop, detect_drop, find_copying, plateau_mse_masked
+from abrupt.claims.finding import Finding, near_one, onset
+from abrupt.drop import ABRUPT_SHARPNESS, Drop, detect_drop, find_copying, plateau_mse_masked
+from abrupt.head_scores import ATTENDED
 
 COPIED = 0.95  # accuracy at observed entries
+IDENTITY = 0.5  # mean attention weight on the entry to predict
 
 
 def drops(table: pd.DataFrame, task: dict[str, Any]) -> dict[int, dict[Any, Drop]]:
@@ -39,6 +41,7 @@ def own_runs(figures: dict[str, pd.DataFrame], tasks: dict[str, dict], results: 
         evidence = f"{results}/figures/{figure}.csv"
         yield Finding(12, figure, quantity, "runs", "0", evidence, values, lambda count: count == 0)
     yield from _decoder(figures["fig11_gpt_loss"], results)
+    yield from _decoder_attention(figures["fig12_gpt_attention"], results)
 
 
 def _shapes(figures: dict[str, pd.DataFrame], tasks: dict[str, dict], results: str) -> Iterator[Finding]:
@@ -77,9 +80,17 @@ def _shapes(figures: dict[str, pd.DataFrame], tasks: dict[str, dict], results: s
     )
 
 
+def plateau_level(curve: pd.DataFrame, drop: Drop) -> float:
+    """Mean cross-entropy at observed entries over the second half of what is before the onset, over the entropy of the
+    marginal law; nan without a drop."""
+    late = curve["step"].between((drop.onset or math.nan) / 2, drop.onset or math.nan)
+    return curve.loc[late, "cross_entropy_observed"].mean() / curve["marginal_entropy"].max()
+
+
 def _decoder(table: pd.DataFrame, results: str) -> Iterator[Finding]:
     evidence = f"{results}/figures/fig11_gpt_loss.csv"
     curves = {int(seed): curve for seed, curve in table.groupby("seed")}
+    found = {seed: find_copying(curve) for seed, curve in curves.items()}
     yield Finding(
         12,
         "fig11_gpt_loss",
@@ -87,9 +98,27 @@ def _decoder(table: pd.DataFrame, results: str) -> Iterator[Finding]:
         "updates",
         "found",
         evidence,
-        {seed: onset(find_copying(curve)) for seed, curve in curves.items()},
+        {seed: onset(drop) for seed, drop in found.items()},
         lambda step: step >= 0,
         "no drop",
+    )
+    yield Finding(
+        12,
+        "fig11_gpt_loss",
+        "sharpness: onset / duration of the decoder's drop",
+        "ratio",
+        f">= {ABRUPT_SHARPNESS:g}",
+        evidence,
+        {seed: drop.sharpness for seed, drop in found.items()},
+        lambda sharpness: sharpness >= ABRUPT_SHARPNESS,
+    )
+    # Whether the level that the onset is measured against is that of the plateau.
+    yield near_one(
+        12,
+        "fig11_gpt_loss",
+        "cross-entropy at observed entries before the onset / entropy of the entries' frequencies",
+        evidence,
+        {seed: plateau_level(curve, found[seed]) for seed, curve in curves.items()},
     )
     yield Finding(
         12,
@@ -100,4 +129,49 @@ def _decoder(table: pd.DataFrame, results: str) -> Iterator[Finding]:
         evidence,
         {seed: curve.sort_values("step")["accuracy_observed"].iloc[-1] for seed, curve in curves.items()},
         lambda accuracy: accuracy >= COPIED,
+    )
+
+
+def decoder_shares(table: pd.DataFrame) -> dict[str, float]:
+    """The strongest head's mean attention weight, over the queries that predict X, on the entry to predict
+    (`predicted`) and on SEP (`sep`), this one over that of uniform attention; `table` is of one layer and step, as in
+    the figure."""
+    entries = table["query"].max()
+    uniform = (1 / (entries + table["query"])).mean()
+    predicted, sep = (table[table["key"] == key] for key in (table["query"], entries + 1))
+    strongest = [part.groupby("head")["attention"].mean().max() for part in (predicted, sep)]
+    return {"predicted": strongest[0], "sep": strongest[1] / uniform}
+
+
+def _decoder_attention(table: pd.DataFrame, results: str) -> Iterator[Finding]:
+    layer, first, last = (table["layer"].max(), table["step"].min(), table["step"].max())
+    of_layer = table[table["layer"] == layer]
+    seed = int(table["seed"].iloc[0])
+    evidence = f"{results}/figures/fig12_gpt_attention.csv"
+    for quantity, unit, step, score, least in (
+        ("mean weight on SEP / uniform attention, before copying", "ratio", first, "sep", ATTENDED),
+        ("mean weight on the entry to predict (1: identity), last step", "weight", last, "predicted", IDENTITY),
+    ):
+        value = decoder_shares(of_layer[of_layer["step"] == step])[score]
+        yield Finding(
+            12,
+            "fig12_gpt_attention",
+            f"last layer of the decoder, strongest head, seed {seed} alone: {quantity}",
+            unit,
+            f">= {least:g}",
+            evidence,
+            {seed: value},
+            lambda value, least=least: value >= least,
+        )
+
+
+def introduction_of_runs(scale: str, task: dict[str, Any], seeds: list[int]) -> str:
+    """What was run, and how to read the verdicts, in a few sentences."""
+    return (
+        f"Scale {scale}, seeds {', '.join(map(str, seeds))}: runs of their own, trained as the main run but for what "
+        f"their figure is about. Models of other widths and depths have the main run's matrices, {task['rows']} x "
+        f"{task['columns']} of rank {task['rank']}; sizes, ranks and laws of the others' are in their captions. A part "
+        "held if its criterion holds for every seed; the number is the median over seeds, with their range beside it. "
+        "Criteria are in workflow/abrupt/claims/own_runs.py, the same for every seed and scale, and were written after "
+        "one seed had been seen at the cpu scale."
     )
