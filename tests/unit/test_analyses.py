@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from abrupt.analyses import baselines, completion, held_out, token_intervention
+from abrupt.errors import InputError
 from abrupt.shifts import TASK_COLUMNS
 from abrupt.task import Batch, Task, make_generator, sample_batch, sample_matrices
 
@@ -83,7 +84,7 @@ def test_only_masked_tokens_are_replaced(batch):
 
 
 def test_value_outside_the_vocabulary_is_an_error(batch):
-    with pytest.raises(ValueError, match=r"2\.5.*\[-2, 2\]"):
+    with pytest.raises(InputError, match=r"2\.5.*\[-2, 2\]"):
         token_intervention.intervene(Copying(), TASK, batch, [2.5], 0.0)
 
 
@@ -205,3 +206,25 @@ def test_error_of_a_mean_over_masked_entries_by_hand():
     values[1, 0] = 8.0  # mean 4; deviations -4 and 4, so sqrt(32) / 3
     mean, error = token_intervention.mean_and_error(values, masked)
     assert mean == pytest.approx(4) and error == pytest.approx(math.sqrt(32) / 3)
+
+
+def test_shift_that_leaves_no_matrix_is_one_line_that_names_it():
+    shifts = NO_SHIFTS | {"factor_scale": {"gaussian": [100]}}
+    with pytest.raises(InputError, match=r"with factor_law gaussian, factor_scale 100, none of 20 matrices has"):
+        completion.held_out_of_each(TASK, shifts, 20, seed=0)
+
+
+class Numbering(nn.Module):
+    """Predicts 1 for every entry of the first of two matrices, 3 for the second."""
+
+    def forward(self, tokens):
+        return torch.tensor([[1.0], [3.0]]).expand(tokens.shape)
+
+
+def test_mean_prediction_has_its_error_over_matrices():
+    observed = torch.ones(2, 1, 2, dtype=torch.bool)
+    observed[:, 0, 0] = False
+    batch = Batch(torch.ones(2, 2, dtype=torch.long), torch.zeros(2, 1, 2), observed)
+    row = token_intervention.intervene(Numbering(), TASK, batch, [], 1.0).iloc[MASK_ROW]
+    # Deviations from the mean of 2 are -1 and 1, of two masked entries.
+    assert row["mean_prediction"] == 2 and row["mean_prediction_error"] == pytest.approx(math.sqrt(2) / 2)

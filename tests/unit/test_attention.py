@@ -1,4 +1,5 @@
 import json
+import weakref
 from itertools import product
 
 import h5py
@@ -125,6 +126,23 @@ def test_more_single_samples_than_a_chunk_are_all_kept(batch, bert, monkeypatch)
         "sample_prediction": 5,
         "sample_attention": 5,
     }
+
+
+def test_weights_are_let_go_chunk_by_chunk(batch, bert, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK_SIZE", 1)
+    kept, most = [], 0
+
+    class Watched:
+        def forward_with_attention(self, tokens):
+            nonlocal most
+            most = max(most, sum(reference() is not None for reference in kept))
+            prediction, weights = bert.forward_with_attention(tokens)
+            array = weights.numpy().copy()
+            kept.append(weakref.ref(array))
+            return prediction, torch.from_numpy(array)
+
+    extract(Watched(), TASK, batch, num_samples=2)
+    assert len(kept) == 7 and most == 1
 
 
 def test_uniform_attention_has_the_uniform_share_of_every_group(batch):

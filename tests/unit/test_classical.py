@@ -5,12 +5,14 @@ import pytest
 from abrupt.analyses.baselines import als_ridges, oracle_ridge
 from abrupt.analyses.completion import held_out_in_vocabulary
 from abrupt.classical import (
+    NuclearNorm,
     alternating_least_squares,
     column_space_oracle,
     minimise_nuclear_norm,
     nuclear_norm,
     side_by_side,
 )
+from abrupt.errors import InputError
 from abrupt.task import Task
 
 
@@ -153,3 +155,38 @@ def test_oracle_is_better_than_least_squares_which_are_better_than_nuclear_norm(
         mask_probability * task.entry_variance,
     ]
     assert errors == sorted(errors)
+
+
+class Ended:
+    """A problem whose solver ends like this."""
+
+    def __init__(self, status, error=None):
+        self.status, self.error = status, error
+
+    def solve(self, solver):
+        if self.error:
+            raise self.error
+
+
+def solved(problem):
+    """What the programme gives for matrix 7 when its problem ends so, with a solution of ones."""
+    programme = NuclearNorm((2, 2), regularised=False)
+    programme.problem, programme.solution.value = problem, np.ones((2, 2))
+    return programme.solve(np.zeros((2, 2)), np.ones((2, 2), bool), 0.0, number=7)
+
+
+def test_less_exact_optimum_is_taken_with_a_warning_that_names_the_matrix(caplog):
+    np.testing.assert_array_equal(solved(Ended(cvxpy.OPTIMAL_INACCURATE)), np.ones((2, 2)))
+    assert "matrix 7" in caplog.text
+
+
+@pytest.mark.parametrize("problem", [Ended("infeasible"), Ended(None, cvxpy.SolverError("no progress"))])
+def test_matrix_without_an_optimum_is_one_line_that_names_it(problem):
+    with pytest.raises(InputError, match=r"of matrix 7 .* failed: (infeasible|no progress): leave out"):
+        solved(problem)
+
+
+def test_matrices_are_numbered_in_their_order():
+    matrices, observed = np.zeros((3, 2, 2)), np.ones((3, 2, 2), bool)
+    given = nuclear_norm(matrices, observed, parallel_map=lambda _, *arguments: zip(*arguments, strict=False))
+    assert [number for *_, number in given] == [0, 1, 2]

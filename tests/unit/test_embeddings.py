@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from abrupt.analyses import position_embeddings, token_embeddings
-from abrupt.embedding_scores import norm_symmetry, position_scores, r_squared, token_scores
+from abrupt.embedding_scores import norm_asymmetry, norm_symmetry, position_scores, r_squared, token_scores
 from abrupt.task import Task, token_ids
 
 TASK = Task(
@@ -42,11 +42,11 @@ def planted_tokens(magnitude=4.0, sign=1.0):
 
 
 def token_table(models):
-    return token_embeddings.measure(models, TASK, 0, 1, largest_value=0.5).assign(seed=0)
+    return token_embeddings.measure(models, TASK, 0, largest_value=0.5).assign(seed=0)
 
 
 def position_table(models):
-    return position_embeddings.measure(models, TASK, 0, 1, perplexity=3).assign(seed=0)
+    return position_embeddings.measure(models, TASK, 0, perplexity=3).assign(seed=0)
 
 
 def grid(row_parts, column_parts):
@@ -99,6 +99,15 @@ def test_norms_that_are_symmetric_correlate_fully():
 
 def test_norms_that_are_antisymmetric_anticorrelate():
     assert norm_symmetry(VALUES, 2 + VALUES) == pytest.approx(-1)
+
+
+def test_norm_asymmetry_by_hand():
+    value = np.array([-2.0, -1, 0, 1, 2])
+    assert norm_asymmetry(value, np.array([5.0, 1, 0, 2, 4])) == pytest.approx(0.2)
+
+
+def test_constant_norms_have_no_asymmetry():
+    assert np.isnan(norm_asymmetry(VALUES, np.ones(len(VALUES))))
 
 
 def test_norm_symmetry_by_hand():

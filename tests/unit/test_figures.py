@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from abrupt.attention_file import write_attention
-from abrupt.drop import detect_drop
+from abrupt.drop import Drop, detect_drop
 from abrupt.figures import style
 from abrupt.files import write_csv
 from abrupt.head_scores import tidy_shares
@@ -117,7 +117,7 @@ def write_representations(folder, task, seeds):
     row_column = {"row": range(1, task["rows"] + 1), "column": range(1, task["columns"] + 1)}
     index = {
         "probes": {
-            "target": ["element_value", "masked_row", "masked_column", "singular_vector"],
+            "target": ["masked_value", "element_value", "masked_row", "masked_column", "singular_vector"],
             "entries": ["all", "observed", "masked"],
             "layer": [np.nan, 0, 1, 2],
         },
@@ -152,6 +152,7 @@ def write_interventions(folder, seed):
             "step": step,
             "token_value": value,
             "mean_prediction": value if step <= 1000 else 0.1,
+            "mean_prediction_error": 0.01,
             "mse_to_value": 1e-3 if step <= 1000 else 0.1,
             "mse_to_value_error": 1e-4,
             "mse_to_truth": 1 / 9 + value**2,
@@ -424,3 +425,59 @@ def test_figures_need_no_torch():
     workflow = str(Path(style.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": workflow}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_error_bars_reach_two_standard_errors_either_way():
+    axes = Figure().subplots()
+    style.draw_errors(axes, [1.0], [5.0], xerr=pd.Series([0.1]), yerr=pd.Series([0.5]))
+    ends = [segment for collection in axes.collections for segment in collection.get_segments()]
+    np.testing.assert_allclose(ends, [[[0.8, 5], [1.2, 5]], [[1, 4], [1, 6]]])
+
+
+def test_runs_that_lie_on_one_another_are_all_seen(tmp_path):
+    task = make_task()
+    training = [write_training(tmp_path / "pretrain/seed0/training.csv", task, 1500)]
+    names = ["position_embedding", "both_embeddings"]
+    flat = [write_training(tmp_path / f"{name}/seed0/training.csv", task, None) for name in names]
+    module = import_module("abrupt.figures.fig08_components")
+    figure = module.draw(module.tidy(task, training, flat), task)
+    below, above = (
+        line
+        for line in figure.axes[0].lines
+        if line.get_color() in [module.LOOKS[name]["color"] for name in names]
+        if len(line.get_xdata()) > 2
+    )
+    assert below.get_zorder() < above.get_zorder() and below.get_linewidth() > 2 * above.get_linewidth()
+
+
+def test_a_drop_from_the_start_has_no_marker_for_its_onset():
+    # An onset of 0 is before the first logged step.
+    step = np.arange(50, 3001, 50)
+    masked = 0.08 * np.exp(-step / 500)
+    table = pd.DataFrame({"seed": 0, "step": step, "mse_all": masked, "mse_observed": masked, "mse_masked": masked})
+    shown = texts(import_module("abrupt.figures.fig02_loss").draw(table, make_task()))
+    assert "completion of the drop" in shown and "onset of the drop" not in shown
+
+
+def test_seeds_of_a_curve_have_one_legend(tmp_path):
+    task, module = make_task(), import_module("abrupt.figures.fig02_loss")
+    table = module.tidy(task, **write_inputs(tmp_path, task, [1000, 1500])["fig02_loss"])
+    assert texts(module.draw(table, task)).count("onset of the drop") == 1
+
+
+def test_range_over_seeds_of_how_far_predictions_are_apart_is_one_of_numbers(tmp_path):
+    task, module = make_task(), import_module("abrupt.figures.activation_patching")
+    table = module.tidy(task, **write_inputs(tmp_path, task, [1000, 1500])["activation_patching"])
+    table["difference_masked"] = table["seed"].map({0: 10.2, 1: 9.5})
+    assert "masked entries: 9.5–10.2 apart" in texts(module.draw(table, task))
+
+
+def test_steps_of_progress_have_the_phase_they_are_in():
+    drop = Drop(last_step=5000, final=0.001, onset=2000, midpoint=2100, completion=2400)
+    phases = style.progress_steps(drop, [0, 1400, 1900, 2150, 2300, 4900, 5000])
+    assert phases == {0: "plateau", 1400: "plateau", 2150: "drop", 2300: "drop", 4900: "completion", 5000: "completion"}
+
+
+def test_a_step_of_the_last_quarter_of_the_plateau_is_not_in_the_drop():
+    drop = Drop(last_step=5000, final=0.001, onset=2000, midpoint=2100, completion=2400)
+    assert style.progress_steps(drop, [0, 1900, 5000]) == {0: "plateau", 1900: "end of plateau", 5000: "completion"}

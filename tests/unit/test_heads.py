@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from abrupt.analyses import activation_patching, component_switching, head_ablation, mean_errors, ratio_of_sums
-from abrupt.analyses.attention import KEY_GROUPS, QUERY_GROUPS, extract, groups_of_heads
+from abrupt.analyses.attention import (
+    KEY_GROUPS,
+    QUERY_GROUPS,
+    extract,
+    groups_of_heads,
+    mask_patterns,
+    random_masks,
+)
 from abrupt.bert import Bert, BertConfig, Hooks, initialise
 from abrupt.components import PART_PATTERNS, parameter_names, with_parts_of
 from abrupt.head_scores import head_groups, overall_scores, specialisation_steps, tidy_shares
@@ -194,10 +201,17 @@ def test_all_heads_uniform_is_the_model_with_zero_queries(bert, batch):
     torch.testing.assert_close(found, zero(batch.tokens))
 
 
+def test_heads_are_grouped_on_the_matrices_that_they_are_scored_on(monkeypatch, groups):
+    grouped_on = []
+    monkeypatch.setattr(head_ablation, "groups_of_heads", lambda model, task, batch: grouped_on.append(batch) or groups)
+    head_ablation.measure({100: make_bert(1)}, TASK, seed=3, matrices=9, attention_matrices=20)
+    assert torch.equal(grouped_on[0].target, mask_patterns(TASK, 20, 3)["random"].target)
+
+
 def test_heads_are_grouped_by_the_last_step_at_every_step():
     models = {100: make_bert(1), 200: make_bert(2)}
-    table = head_ablation.measure(models, TASK, seed=0, matrices=9)
-    last = groups_of_heads(models[200], TASK, sample_batch(TASK, 9, 0, "analysis"))
+    table = head_ablation.measure(models, TASK, seed=0, matrices=9, attention_matrices=20)
+    last = groups_of_heads(models[200], TASK, random_masks(TASK, 20, 0))
     for step in models:
         chosen = (table["step"] == step) & (table["target"] == "head") & (table["replacement"] == "uniform")
         assert table[chosen]["group"].tolist() == last.tolist()

@@ -89,6 +89,29 @@ def test_copied_value_is_read_where_observed_and_is_0_where_masked(table, batch)
     assert table.loc[("element_value", "masked", 3), "mse"] == pytest.approx((test**2).mean().item(), rel=1e-5)
 
 
+class Oracle(nn.Module):
+    """A model whose hidden states tell every value: observed ones as they are, masked ones with the other sign."""
+
+    def __init__(self, batch):
+        super().__init__()
+        values = torch.where(batch.observed, batch.target, -batch.target).flatten(1)[..., None]
+        self.hidden_of = dict(zip(map(tuple, batch.tokens.tolist()), values, strict=True))
+
+    def forward_with_hooks(self, tokens, hooks):
+        hooks.hidden(0, torch.stack([self.hidden_of[tuple(row)] for row in tokens.tolist()]))
+
+
+def test_probe_of_masked_values_is_fitted_on_masked_entries_alone(batch):
+    table = probes.probe(Oracle(batch), TASK, batch, TRAIN).set_index(["target", "entries", "layer"])
+    assert table.loc[("masked_value", "masked", 0), "mse"] < 1e-10
+    # One probe for all entries goes by the observed ones, which are more.
+    assert table.loc[("element_value", "masked", 0), "relative_mse"] > 1
+
+
+def test_masked_values_are_measured_at_masked_entries_alone(table):
+    assert set(table.loc["masked_value"].index.get_level_values("entries")) == {"masked"}
+
+
 def test_mean_is_that_of_the_training_matrices(table, batch):
     mean = batch.target[:TRAIN].mean()
     expected = ((batch.target[TRAIN:] - mean) ** 2).mean().item()
@@ -96,7 +119,7 @@ def test_mean_is_that_of_the_training_matrices(table, batch):
 
 
 def test_single_values_have_no_cosine(table):
-    assert table.loc["element_value"]["abs_cosine"].isna().all()
+    assert table.loc[["element_value", "masked_value"]]["abs_cosine"].isna().all()
 
 
 def test_probe_is_fitted_on_the_training_matrices_alone(batch):
@@ -109,9 +132,10 @@ def test_probe_is_fitted_on_the_training_matrices_alone(batch):
 
 def test_chunks_do_not_change_the_probe(batch, monkeypatch):
     targets = probes.probe_targets(batch)["masked_row"]
-    whole = probes.fit(Planted(code_of_row), batch.tokens, targets)
+    chosen = batch.observed.flatten(1)
+    whole = probes.fit(Planted(code_of_row), batch.tokens, targets, chosen)
     monkeypatch.setattr(probes, "CHUNK_SIZE", 7)
-    torch.testing.assert_close(probes.fit(Planted(code_of_row), batch.tokens, targets), whole)
+    torch.testing.assert_close(probes.fit(Planted(code_of_row), batch.tokens, targets, chosen), whole)
 
 
 def test_fit_is_least_squares(batch):
@@ -119,8 +143,10 @@ def test_fit_is_least_squares(batch):
     model = Planted(lambda values: torch.stack([values, values**2, values.abs()], dim=-1))
     hidden = probes.hidden_states(model, batch.tokens)[0].flatten(0, 1)
     # Three of WIDTH directions are in use: of all solutions the shortest, as numpy's.
-    expected, *_ = np.linalg.lstsq(hidden.numpy(), targets.flatten(0, 1).numpy())
-    np.testing.assert_allclose(probes.fit(model, batch.tokens, targets)[0], expected, atol=1e-10)
+    chosen = torch.rand(targets.shape[:2], generator=torch.Generator().manual_seed(0)) < 0.5
+    fitted = chosen.flatten()
+    expected, *_ = np.linalg.lstsq(hidden[fitted].numpy(), targets.flatten(0, 1)[fitted].numpy())
+    np.testing.assert_allclose(probes.fit(model, batch.tokens, targets, chosen)[0], expected, atol=1e-10)
 
 
 def test_rows_and_columns_of_targets_by_hand():

@@ -153,3 +153,10 @@ def test_shares_of_the_decoder_s_attention_by_hand(tmp_path):
     # 0.8, and 0.2 spread over 13 to 24 keys.
     np.testing.assert_allclose(copied, 0.8 + 0.2 / np.arange(13, 25), atol=1e-5)
     assert "predicted entry 0.81, SEP 0.01" in texts(figure)
+
+
+def test_copying_from_the_start_has_no_marker_for_its_onset(tmp_path):
+    _, table = drawn("fig11_gpt_loss", inputs_of("fig11_gpt_loss", tmp_path))
+    table["cross_entropy_observed"] = 2.5 * np.exp(-table["step"] / 500)
+    shown = texts(import_module("abrupt.figures.fig11_gpt_loss").draw(table, TASK))
+    assert "copying from step 0" in shown and "onset of copying" not in shown

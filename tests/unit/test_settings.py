@@ -123,6 +123,12 @@ def test_flattened_joins_keys_by_dots():
         (changed(components__names=["mlp", "heads"]), "config: components.names[1]: 'heads' is not one of"),
         (changed(device="gpu"), "config: device: 'gpu' is not one of ['auto', 'cpu', 'cuda']: Where models run."),
         (changed(seeds=[]), "config: seeds: [] should be non-empty: One complete run for each"),
+        (changed(analyses__baselines__regularisation=[]), "config: analyses.baselines.regularisation: [] should be"),
+        (changed(analyses__completion__shifts__rank=[]), "config: analyses.completion.shifts.rank: [] should be non"),
+        (
+            changed(analyses__completion__shifts__factor_scale__laplace=[]),
+            "config: analyses.completion.shifts.factor_scale.laplace: [] should be non-empty",
+        ),
         (changed(task__rows="seven"), "config: task.rows: 'seven' is not of type 'integer': Rows of a matrix."),
         (changed(allow_slow="yes"), "config: allow_slow: 'yes' is not of type 'boolean': Let a run that would take"),
         (changed(model__hidden_size=0), "config: model.hidden_size: 0 is less than the minimum of 1"),

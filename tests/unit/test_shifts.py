@@ -1,6 +1,6 @@
 import pandas as pd
 
-from abrupt.shifts import TASK_COLUMNS, all_tasks, along, axes, changed, of_task
+from abrupt.shifts import TASK_COLUMNS, all_tasks, along, axes, changed, difference, of_task
 
 TASK = {
     "mask_probability": 0.3,
@@ -64,3 +64,8 @@ def test_rows_along_an_axis_are_the_task_and_its_variants():
 def test_rows_along_the_scales_of_a_law_are_of_that_law_alone():
     assert along(table(), TASK, "factor_scale.uniform")["number"].tolist() == [0, 4]
     assert along(table(), TASK, "factor_scale.gaussian")["number"].tolist() == [5]
+
+
+def test_difference_of_two_tasks_names_each_change():
+    assert difference(TASK, changed(TASK, "factor_scale.gaussian", 2)) == "factor_law gaussian, factor_scale 2"
+    assert difference(TASK, TASK) == "as trained"

@@ -71,6 +71,8 @@ def test_paper_figures_completes_on_top_of_the_default_run(smoke_run):
             assert len(pd.read_csv(results / f"figures/{figure}.csv")) > 0
     claims = pd.read_csv(results / "claims_of_runs.csv")
     assert set(claims["claim"]) == {12} and set(claims["verdict"]) <= {"held", "not held"}
+    guide = (results / "figures_of_runs.html").read_text()
+    assert [name for names in OF_OTHER_RUNS.values() for name in names if f"<td>{name}</td>" not in guide] == []
     # The run that changes nothing but its length sees the main run's draws and batches; threads may differ.
     main = pd.read_csv(results / "pretrain/seed0/training.csv")["mse_masked"]
     model = yaml.safe_load((results / "config.yaml").read_text())["model"]

@@ -108,6 +108,13 @@ def test_the_guide_and_the_costs_have_every_figure(results):
     assert set(costs.index) >= set(FIGURES) and (costs > 0).all()
 
 
+def test_the_costs_have_time_and_memory_of_every_rule(results, config):
+    costs = pd.read_csv(results / "benchmarks/rule_costs.tsv", sep="\t", na_values="-").set_index("rule")
+    assert set(costs.index) >= {"pretrain", "component_run", "attention", "model_analysis", *FIGURES}
+    assert costs["jobs"]["component_run"] == len(config["components"]["names"]) and costs["jobs"]["pretrain"] == 1
+    assert (costs["seconds"] > 0).all() and costs["peak_rss_mb"]["pretrain"] > 100
+
+
 def test_logs_show_progress_and_benchmarks_the_time(results):
     log = (results / "logs/pretrain/seed0.log").read_text()
     assert "steps/s" in log and "ETA" in log

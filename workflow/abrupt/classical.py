@@ -4,15 +4,20 @@ All work on NumPy arrays of one shape, `matrices` (N, rows, columns) and `observ
 only where observed (but for the oracle), and return the completed matrices.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from itertools import repeat
+from itertools import count, repeat
 from multiprocessing import get_context
 
 import cvxpy
 import numpy as np
+
+from abrupt.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 ALS_SWEEPS = 100  # for each ridge
 ALS_TOLERANCE = 1e-6  # the largest change of an entry in the last sweep
@@ -36,23 +41,38 @@ class NuclearNorm:
         else:
             self.problem = cvxpy.Problem(cvxpy.Minimize(norm), [residual == 0])
 
-    def solve(self, matrix: np.ndarray, observed: np.ndarray, regularisation: float) -> np.ndarray:
-        """Raises RuntimeError if the solver does not find the optimum."""
+    def solve(self, matrix: np.ndarray, observed: np.ndarray, regularisation: float, number: int) -> np.ndarray:
+        """The solution for the matrix `number`, with a warning if the solver reaches its looser tolerances alone.
+
+        Raises InputError if it finds no optimum.
+        """
         self.mask.value, self.values.value = observed.astype(float), np.where(observed, matrix, 0.0)
         self.regularisation.value = regularisation * observed.sum()  # the programme has the sum, not the mean
-        self.problem.solve(solver=cvxpy.CLARABEL)
-        if self.problem.status != cvxpy.OPTIMAL:
-            raise RuntimeError(f"nuclear-norm minimisation ended with status {self.problem.status}")
+        try:
+            self.problem.solve(solver=cvxpy.CLARABEL)
+            outcome = self.problem.status
+        except cvxpy.SolverError as error:
+            outcome = str(error)
+        if outcome == cvxpy.OPTIMAL_INACCURATE:
+            logger.warning("nuclear-norm minimisation of matrix %d: the optimum is less exact than usual", number)
+        elif outcome != cvxpy.OPTIMAL:
+            raise InputError(
+                f"nuclear-norm minimisation of matrix {number} (from 0), lambda {regularisation:g}, failed: {outcome}: "
+                "leave out its shift or lambda (analyses.completion.shifts, analyses.baselines.regularisation), or "
+                "draw other matrices by another analyses.matrices"
+            )
         return self.solution.value
 
 
 _compiled = cache(NuclearNorm)
 
 
-def minimise_nuclear_norm(matrix: np.ndarray, observed: np.ndarray, regularisation: float = 0.0) -> np.ndarray:
+def minimise_nuclear_norm(
+    matrix: np.ndarray, observed: np.ndarray, regularisation: float = 0.0, number: int = 0
+) -> np.ndarray:
     """One matrix (rows, columns): the solution of least nuclear norm that agrees with it where `observed`, or, if
-    `regularisation` is positive, nearly agrees (see `NuclearNorm`)."""
-    return _compiled(matrix.shape, regularisation > 0).solve(matrix, observed, regularisation)
+    `regularisation` is positive, nearly agrees (see `NuclearNorm`). `number` is for messages alone."""
+    return _compiled(matrix.shape, regularisation > 0).solve(matrix, observed, regularisation, number)
 
 
 @contextmanager
@@ -70,7 +90,7 @@ def nuclear_norm(
     matrices: np.ndarray, observed: np.ndarray, regularisation: float = 0.0, parallel_map=map
 ) -> Iterable[np.ndarray]:
     """`minimise_nuclear_norm` of each matrix, one after the other as they get ready."""
-    return parallel_map(minimise_nuclear_norm, matrices, observed, repeat(regularisation))
+    return parallel_map(minimise_nuclear_norm, matrices, observed, repeat(regularisation), count())
 
 
 def alternating_least_squares(

@@ -6,29 +6,39 @@ from typing import Any
 import pandas as pd
 
 from abrupt.claims.finding import HELD, NOT_HELD
+from abrupt.observation import Observation
 from abrupt.page import html_page
 
-ILLUSTRATION = "an illustration: no claim rests on it"
+NOTHING = "nothing of what was claimed: see the next column"
 
 
-def guide(catalogue: dict[str, dict[str, Any]], claims: pd.DataFrame) -> pd.DataFrame:
+def guide(
+    catalogue: dict[str, dict[str, Any]], claims: pd.DataFrame, observations: dict[str, Observation]
+) -> pd.DataFrame:
     """One row a figure of `catalogue` (workflow/figures.yaml): figure, paper, shows, in_this_run, disagrees.
 
-    `claims` is the table of claims.csv; a figure's findings are those that name it.
+    `claims` is the table of claims.csv, and a figure's findings are those that name it; `observations` are of some of
+    the figures, at least of those that no claim names.
     """
     rows = []
     for figure, about in catalogue.items():
         found = claims[claims["figure"] == figure]
+        seen = observations.get(figure, Observation(""))
+        not_held = found["verdict"] == NOT_HELD
         rows.append(
             {
                 "figure": figure,
                 "paper": about["paper"],
                 "shows": about["shows"],
-                "in_this_run": _sentence(found[found["verdict"] != NOT_HELD]) or ("" if len(found) else ILLUSTRATION),
-                "disagrees": _sentence(found[found["verdict"] == NOT_HELD]),
+                "in_this_run": _joined(seen.here, _sentence(found[~not_held])) or NOTHING,
+                "disagrees": _joined(seen.disagrees, _sentence(found[not_held])),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _joined(*sentences: str) -> str:
+    return "; ".join(filter(None, sentences))
 
 
 def _sentence(found: pd.DataFrame) -> str:
@@ -50,7 +60,7 @@ def guide_html(table: pd.DataFrame) -> str:
         columns={
             "paper": "in the paper",
             "in_this_run": "in this run (and what was claimed)",
-            "disagrees": "where it disagrees with the claim",
+            "disagrees": "claimed or reported by the paper, and not so here",
         }
     )
     return html_page("What each figure shows", named.to_html(index=False))

@@ -9,6 +9,7 @@ POSITION_GROUPS = ("same_row", "same_column", "self")
 OTHER = "other"
 HEAD_GROUPS = (*POSITION_GROUPS, "observed", OTHER)
 SPECIALISED_SCORE = 0.5
+ATTENDED = 2  # times the share of uniform attention
 
 
 def tidy_shares(attributes: dict[str, Any], patterns: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:

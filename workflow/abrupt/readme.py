@@ -15,13 +15,14 @@ def readme_table(catalogue: dict[str, dict[str, Any]], costs: pd.DataFrame) -> s
     """The README's table of figures, in Markdown; `costs` has columns figure, scale and job_minutes."""
     minutes = costs.pivot(index="figure", columns="scale", values="job_minutes").reindex(columns=SCALES)
     lines = [
-        "| figure = target = rule | paper | shows | claims | " + " | ".join(f"`{scale}`" for scale in SCALES) + " |",
-        "|" + "---|" * (4 + len(SCALES)),
+        "| figure = rule | target | paper | shows | claims | " + " | ".join(f"`{scale}`" for scale in SCALES) + " |",
+        "|" + "---|" * (5 + len(SCALES)),
     ]
     for figure, about in catalogue.items():
         claims = ", ".join(map(str, about["claims"]))
         cells = [_minutes(minutes, figure, scale) for scale in SCALES]
-        lines.append(f"| `{figure}` | {about['paper']} | {about['shows']} | {claims} | " + " | ".join(cells) + " |")
+        about_it = [f"`{figure}`", f"`{about['target']}`", about["paper"], about["shows"], claims]
+        lines.append(f"| {' | '.join(about_it + cells)} |")
     return "\n".join(lines)
 
 

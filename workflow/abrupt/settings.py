@@ -80,7 +80,7 @@ def _remedy(violation: Any) -> str:
         return f": YAML reads {violation.instance} as text, write {number!r}"
     if violation.validator == "required":
         return ": every key of config.yaml must be there"
-    return f": {violation.schema['description']}" if "description" in violation.schema else ""
+    return f": {violation.schema['description'].strip()}" if "description" in violation.schema else ""
 
 
 def _is_number(text: str) -> bool:

@@ -49,3 +49,8 @@ def along(table: "pd.DataFrame", task: dict[str, Any], axis: str) -> "pd.DataFra
     name = axis.partition(".")[0]
     rows = of_task(table, changed(task, axis, task[name]), free=name)
     return rows.assign(axis=axis, value=rows[name])
+
+
+def difference(task: dict[str, Any], other: dict[str, Any]) -> str:
+    """'factor_law gaussian, factor_scale 2': in what `other` differs from `task`; 'as trained' if in nothing."""
+    return ", ".join(f"{name} {value}" for name, value in other.items() if value != task[name]) or "as trained"

@@ -7,15 +7,22 @@ patterns as groups, and a tidy table of what every head attends to.
 
 rule attention:
     """Average attention weights over held-out matrices, for random, row and column masks."""
+
+    # All steps in one job: a step takes less time than importing PyTorch.
     input:
-        weights="results/{scale}/pretrain/seed{seed}/step{step}.safetensors",
+        weights=expand(
+            "results/{{scale}}/pretrain/seed{{seed}}/step{step}.safetensors", step=config["attention"]["steps"]
+        ),
         library=library("scripts/attention.py"),
     output:
-        ensure("results/{scale}/attention/seed{seed}/step{step}.h5", non_empty=True),
+        ensure(
+            expand("results/{{scale}}/attention/seed{{seed}}/step{step}.h5", step=config["attention"]["steps"]),
+            non_empty=True,
+        ),
     log:
-        "results/{scale}/logs/attention/seed{seed}/step{step}.log",
+        "results/{scale}/logs/attention/seed{seed}.log",
     benchmark:
-        "results/{scale}/benchmarks/attention/seed{seed}/step{step}.tsv"
+        "results/{scale}/benchmarks/attention/seed{seed}.tsv"
     conda:
         MODEL_ENV
     threads: 1
@@ -27,11 +34,12 @@ rule attention:
         task=config["task"],
         model=config["model"],
         pretrain=training_params(),
+        steps=config["attention"]["steps"],
         matrices=config["attention"]["matrices"],
         samples=config["attention"]["samples"],
         device=config["device"],
     message:
-        "Extracting attention at step {wildcards.step}, seed {wildcards.seed}"
+        "Extracting attention, seed {wildcards.seed}"
     script:
         "../scripts/attention.py"
 
@@ -39,7 +47,7 @@ rule attention:
 rule head_scores:
     """The share of each head's attention on the same row, same column, itself, observed and masked entries."""
     input:
-        attention=expand("results/{{scale}}/attention/seed{{seed}}/step{step}.h5", step=config["attention"]["steps"]),
+        attention=rules.attention.output,
         library=library("scripts/head_scores.py"),
     output:
         "results/{scale}/attention/seed{seed}/head_scores.csv",

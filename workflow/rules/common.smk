@@ -26,13 +26,14 @@ from abrupt.variants import families, gpt_changes, variants
 # Analyses of the pretrained model's checkpoints: one module of workflow/abrupt/analyses/ each.
 # The interventions are at two steps: before the drop and at the end.
 INTERVENTIONS = ["head_ablation", "activation_patching", "component_switching"]
+# These need no matrices.
+OF_EMBEDDINGS = ["token_embeddings", "position_embeddings"]
 MODEL_ANALYSES = [
     "completion",
     "token_intervention",
     *INTERVENTIONS,
     "probes",
-    "token_embeddings",
-    "position_embeddings",
+    *OF_EMBEDDINGS,
     "permuted_positions",
 ]
 
@@ -106,18 +107,38 @@ def remove_finished_states():
                 shutil.rmtree(marker.parent)
 
 
-def write_figure_costs():
-    """The minutes of all jobs behind each figure, of the last attempt of each, if this run knows the jobs of `figures`."""
-    dag, minutes = workflow.dag, {}
+def write_costs():
+    """What this run's jobs took, of the last attempt of each, if it knows the jobs of `figures`: the minutes of all jobs
+    behind each figure, and time and memory of each rule."""
+    dag, minutes, of_rules = workflow.dag, {}, {}
     for job in dag.jobs:
         if job.rule.name in FIGURES:
             paths = {str(behind.benchmark) for behind in (job, *dag.bfs(dag.dependencies, job)) if behind.benchmark}
             seconds = sum(float(row["s"]) for path in paths for row in benchmark_rows(path))
             minutes[job.rule.name] = seconds / 60
+        if job.benchmark:
+            of_rules.setdefault(job.rule.name, []).extend(benchmark_rows(job.benchmark))
     if minutes.keys() >= set(figures_of("figures")):
-        lines = [f"{figure}\t{config['scale']}\t{minutes[figure]:.1f}\n" for figure in FIGURES if figure in minutes]
-        path = Path("results") / config["scale"] / "benchmarks" / "figure_costs.tsv"
-        write_atomically(path, "".join(["figure\tscale\tjob_minutes\n", *lines]).encode())
+        write_table(
+            "figure_costs.tsv",
+            "figure\tscale\tjob_minutes",
+            [f"{figure}\t{config['scale']}\t{minutes[figure]:.1f}" for figure in FIGURES if figure in minutes],
+        )
+        write_table("rule_costs.tsv", "rule\tjobs\tseconds\tpeak_rss_mb", map(cost_line, of_rules, of_rules.values()))
+
+
+def cost_line(rule, rows):
+    """'rule, jobs, wall seconds of them all, peak resident memory of the largest'; '-': too short to be measured."""
+    seconds = sum(float(row["s"]) for row in rows)
+    peaks = [float(row["max_rss"]) for row in rows if row["max_rss"] not in ("-", "NA")]
+    peak = f"{max(peaks):.0f}" if peaks else "-"
+    return f"{rule}\t{len(rows)}\t{seconds:.1f}\t{peak}"
+
+
+def write_table(name, header, lines):
+    """A table of tab-separated lines among the benchmarks."""
+    path = Path("results") / config["scale"] / "benchmarks" / name
+    write_atomically(path, "".join(f"{line}\n" for line in [header, *lines]).encode())
 
 
 def benchmark_rows(path):
@@ -140,15 +161,16 @@ def at_scale(**values):
 
 
 def of_analysis(analysis):
-    """What config.analyses says of this analysis, over what it says of all: `steps`, `matrices`, options."""
+    """What config.analyses says of this analysis, over what it says of all: `steps`, `matrices`, options; no more than
+    it needs."""
     if analysis in INTERVENTIONS:
         options = config["analyses"]["interventions"]
-        return {
-            "steps": [options["pre_shift_step"], config["pretrain"]["steps"]],
-            "matrices": options["matrices"],
-        }
-    of_all = {key: config["analyses"][key] for key in ("steps", "matrices")}
-    return {**of_all, **config["analyses"].get(analysis, {})}
+        steps = [options["pre_shift_step"], config["pretrain"]["steps"]]
+        scored = {"attention_matrices": config["attention"]["matrices"]} if analysis == "head_ablation" else {}
+        return {"steps": steps, "matrices": options["matrices"], **scored}
+    steps = [config["pretrain"]["steps"]] if analysis == "completion" else config["analyses"]["steps"]
+    matrices = {} if analysis in OF_EMBEDDINGS else {"matrices": config["analyses"]["matrices"]}
+    return {"steps": steps, **matrices, **config["analyses"].get(analysis, {})}
 
 
 def growing(value):
@@ -168,8 +190,8 @@ def training_of(family):
 
 
 def figures_of(*targets):
-    """The figures that belong to these targets."""
-    return [figure for figure in FIGURES if CATALOGUE[figure]["target"] in targets]
+    """The figures that belong to these targets, in the report's order."""
+    return [figure for figure, about in CATALOGUE.items() if about["target"] in targets]
 
 
 def figure_files(*targets):

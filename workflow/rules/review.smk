@@ -1,8 +1,26 @@
 """What a reviewer reads: the claims, with verdicts.
 
-Needs: training curves, head scores and analyses of every seed. Gives: claims.csv, and the same as a page; a guide to
-the figures.
+Needs: training curves, head scores and analyses of every seed, tables behind figures. Gives: claims.csv, and the same
+as a page; a guide to the figures.
 """
+
+OF_RUNS = ("sweeps", "mixture", "larger", "gaussian", "gpt")
+
+
+def observed(*targets):
+    """Figure -> task, of those that say in words what their tables show."""
+    figures = [figure for figure in figures_of(*targets) if CATALOGUE[figure]["observed"]]
+    return {figure: TASKS.get(figure, config["task"]) for figure in figures}
+
+
+def observed_tables(*targets):
+    """Figure -> table behind it, of the same."""
+    return {figure: f"results/{SCALE}/figures/{figure}.csv" for figure in observed(*targets)}
+
+
+def observing_modules(*targets):
+    """Their library files."""
+    return [f"abrupt/figures/{figure}.py" for figure in observed(*targets)]
 
 
 rule claims:
@@ -70,6 +88,7 @@ rule claims:
 
 RUN_CLAIM_FIGURES = [
     "fig11_gpt_loss",
+    "fig12_gpt_attention",
     "fig13_width",
     "fig14_depth",
     "fig16_mixture",
@@ -118,8 +137,9 @@ rule claims_of_runs:
 rule figure_guide:
     """Say of each figure what it shows in this run, and where that disagrees with the paper."""
     input:
+        **observed_tables("figures"),
         claims=rules.claims.output.csv,
-        library=library("scripts/figure_guide.py"),
+        library=library("scripts/figure_guide.py", *observing_modules("figures")),
     output:
         report(
             f"results/{SCALE}/figures.html",
@@ -141,14 +161,39 @@ rule figure_guide:
         gpu=0,
     params:
         catalogue={figure: CATALOGUE[figure] for figure in figures_of("figures")},
+        observed=observed("figures"),
     message:
         "Writing the guide to the figures"
     script:
         "../scripts/figure_guide.py"
 
 
-rule paper_figures:
-    """Every figure, and the claims about runs of their own."""
+use rule figure_guide as guide_of_runs with:
     input:
-        figure_files("figures", "sweeps", "mixture", "larger", "gaussian", "gpt"),
+        **observed_tables(*OF_RUNS),
+        claims=rules.claims_of_runs.output.csv,
+        library=library("scripts/figure_guide.py", *observing_modules(*OF_RUNS)),
+    output:
+        report(
+            f"results/{SCALE}/figures_of_runs.html",
+            caption="../report/figure_guide.rst",
+            category="0. Guide",
+            labels={"page": "what each figure of runs of their own shows"},
+        ),
+    log:
+        f"results/{SCALE}/logs/guide_of_runs.log",
+    benchmark:
+        f"results/{SCALE}/benchmarks/guide_of_runs.tsv"
+    params:
+        catalogue={figure: CATALOGUE[figure] for figure in figures_of(*OF_RUNS)},
+        observed=observed(*OF_RUNS),
+    message:
+        "Writing the guide to the figures of runs of their own"
+
+
+rule paper_figures:
+    """Every figure, the claims about runs of their own, and a guide to these."""
+    input:
+        figure_files("figures", *OF_RUNS),
         rules.claims_of_runs.output,
+        rules.guide_of_runs.output,

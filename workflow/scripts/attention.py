@@ -1,4 +1,4 @@
-"""Extract attention maps and head scores of one checkpoint, for each mask pattern, to HDF5."""
+"""Extract attention maps and head scores of each checkpoint, for each mask pattern, to an HDF5 file of its own."""
 
 import json
 import platform
@@ -19,21 +19,17 @@ with job_log(snakemake.log[0]):
     device = prepare_torch(params.device, snakemake.threads)
     task = Task(**params.task)
     run = pretraining_run(params.task, params.model, params.pretrain, seed)
-    model = load_model(snakemake.input.weights, run).to(device)
-    batches = mask_patterns(task, params.matrices, seed)
+    batches = {name: batch.to(device) for name, batch in mask_patterns(task, params.matrices, seed).items()}
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     versions |= {"numpy": np.__version__, "h5py": h5py.__version__}
-    write_attention(
-        snakemake.output[0],
-        {name: extract(model, task, batch.to(device), params.samples)._asdict() for name, batch in batches.items()},
-        DIMENSIONS,
-        {
-            "seed": seed,
-            "step": int(snakemake.wildcards.step),
-            "matrices": params.matrices,
-            "query_groups": QUERY_GROUPS,
-            "key_groups": KEY_GROUPS,
-            "versions": json.dumps(versions),
-        },
-        run,
-    )
+    attributes = {
+        "seed": seed,
+        "matrices": params.matrices,
+        "query_groups": QUERY_GROUPS,
+        "key_groups": KEY_GROUPS,
+        "versions": json.dumps(versions),
+    }
+    for step, weights, output in zip(params.steps, snakemake.input.weights, snakemake.output, strict=True):
+        model = load_model(weights, run).to(device)
+        arrays = {name: extract(model, task, batch, params.samples)._asdict() for name, batch in batches.items()}
+        write_attention(output, arrays, DIMENSIONS, {**attributes, "step": step}, run)

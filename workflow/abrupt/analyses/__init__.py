@@ -12,7 +12,9 @@ from torch import Tensor
 from abrupt.bert import Bert
 from abrupt.task import Batch, Task, sample_batch
 
-STREAM = "analysis"  # of the held-out matrices: the same for every model, analysis and baseline
+# Of the held-out matrices: the same for every model, and for all analyses and baselines of as many matrices. With
+# another number of them the stream gives others.
+STREAM = "analysis"
 
 
 def held_out(task: Task, matrices: int, seed: int) -> Batch:

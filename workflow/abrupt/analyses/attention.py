@@ -48,6 +48,11 @@ DIMENSIONS = {
 }
 
 
+def random_masks(task: Task, num_matrices: int, seed: int) -> Batch:
+    """The matrices that attention is averaged over and heads are scored on, with random masks."""
+    return sample_batch(task, num_matrices, seed, "attention")
+
+
 def mask_patterns(task: Task, num_matrices: int, seed: int) -> dict[str, Batch]:
     """One batch for random masks and one for each structured mask, on the same matrices.
 
@@ -55,7 +60,7 @@ def mask_patterns(task: Task, num_matrices: int, seed: int) -> dict[str, Batch]:
     the second and the last but one column; at 7 x 7, counting from 0, rows 3 and 6 with (3,1) and
     (6,5) observed. masked_columns is its transpose. All other entries are observed.
     """
-    random = sample_batch(task, num_matrices, seed, "attention")
+    random = random_masks(task, num_matrices, seed)
     observed_rows = torch.ones(task.rows, task.columns, dtype=torch.bool)
     observed_rows[[task.rows // 2, -1]] = False
     observed_rows[[task.rows // 2, -1], [1, -2]] = True
@@ -117,9 +122,10 @@ def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extracti
         uniform = torch.full((len(tokens), *weights.shape[-2:]), 1 / weights.shape[-1], device=weights.device)
         uniform_sum = uniform_sum + share_sums(task, uniform, observed)
         query_count = query_count + query_groups(observed).sum((1, 2))[:, None]
-        wanted = max(0, num_samples - sum(map(len, predictions)))
-        predictions.append(prediction[:wanted])
-        sample_weights.append(weights[:wanted])
+        wanted = num_samples - sum(map(len, predictions))
+        if wanted > 0:  # a copy, for a view would keep the whole chunk
+            predictions.append(prediction[:wanted].clone())
+            sample_weights.append(weights[:wanted].clone())
     shape = (-1, task.rows, task.columns)
     arrays = Extraction(
         attention_mean=(attention_sum / len(batch.tokens)).float(),

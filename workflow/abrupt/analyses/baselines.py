@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from abrupt.analyses.completion import held_out_in_vocabulary, per_matrix_errors, tagged
+from abrupt.analyses.completion import held_out_of_each, per_matrix_errors, tagged
 from abrupt.classical import alternating_least_squares, column_space_oracle, nuclear_norm, side_by_side
 from abrupt.factors import FACTOR_VARIANCE
-from abrupt.shifts import all_tasks
+from abrupt.shifts import difference
 from abrupt.task import Batch, Task
 
 logger = logging.getLogger(__name__)
@@ -57,16 +57,15 @@ def measure(
     task: Task, seed: int, matrices: int, shifts: dict[str, Any], regularisation: list[float], processes: int
 ) -> pd.DataFrame:
     """Errors of each method on `task` and on each of its `shifts`; the regularised nuclear norm on `task` alone."""
-    tasks = all_tasks(asdict(task), shifts)
+    own, batches = asdict(task), held_out_of_each(task, shifts, matrices, seed)
     tables = []
     with side_by_side(processes) as parallel_map:
-        for number, shifted in enumerate(tasks):
-            numbers, batch = held_out_in_vocabulary(Task(**shifted), matrices, seed)
-            strengths = regularisation if number == 0 else []
+        for number, (shifted, numbers, batch) in enumerate(batches, 1):
+            change = difference(own, shifted)
+            logger.info("task %d of %d, %s: %d matrices", number, len(batches), change, len(numbers))
+            strengths = regularisation if shifted == own else []
             for method, strength, completed in completions(Task(**shifted), batch, strengths, parallel_map):
                 errors = per_matrix_errors(torch.from_numpy(completed).to(batch.target), batch)
                 errors = errors.assign(method=method, regularisation=strength)
                 tables.append(tagged(errors, shifted, numbers))
-            change = {key: value for key, value in shifted.items() if value != tasks[0][key]}
-            logger.info("task %d of %d, %s: %d matrices", number + 1, len(tasks), change or "as trained", len(numbers))
     return pd.concat(tables, ignore_index=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from abrupt.analyses import STREAM
 from abrupt.bert import Bert
-from abrupt.shifts import TASK_COLUMNS, all_tasks
+from abrupt.errors import InputError
+from abrupt.shifts import TASK_COLUMNS, all_tasks, difference
 from abrupt.task import Batch, Task, make_generator, sample_matrices, sample_observed, tokenise
 
 
@@ -25,6 +26,25 @@ def held_out_in_vocabulary(task: Task, matrices: int, seed: int) -> tuple[Tensor
     (kept,) = (target.abs() <= task.max_value).flatten(1).all(1).nonzero(as_tuple=True)
     target, observed = target[kept], observed[kept]
     return kept, Batch(tokenise(task, target, observed), target, observed)
+
+
+def held_out_of_each(
+    task: Task, shifts: dict[str, Any], matrices: int, seed: int
+) -> list[tuple[dict[str, Any], Tensor, Batch]]:
+    """`task` and each of its `shifts` (see abrupt.shifts), as dicts, with its `held_out_in_vocabulary`.
+
+    Raises InputError if no matrix of one of them has a token for every entry.
+    """
+    own, batches = asdict(task), []
+    for shifted in all_tasks(own, shifts):
+        numbers, batch = held_out_in_vocabulary(Task(**shifted), matrices, seed)
+        if not len(numbers):
+            raise InputError(
+                f"config: analyses.completion.shifts: with {difference(own, shifted)}, none of {matrices} matrices has "
+                f"all entries in [-{task.max_value}, {task.max_value}]: remove that value, or raise task.max_value"
+            )
+        batches.append((shifted, numbers, batch))
+    return batches
 
 
 def per_matrix_errors(prediction: Tensor, batch: Batch) -> pd.DataFrame:
@@ -64,7 +84,6 @@ def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, sh
     last = max(models)
     model = models[last]
     tables = []
-    for shifted in all_tasks(asdict(task), shifts):
-        numbers, batch = held_out_in_vocabulary(Task(**shifted), matrices, seed)
+    for shifted, numbers, batch in held_out_of_each(task, shifts, matrices, seed):
         tables.append(tagged(complete(model, batch), shifted, numbers))
     return pd.concat(tables, ignore_index=True).assign(step=last)

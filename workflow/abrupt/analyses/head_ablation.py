@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from abrupt.analyses import held_out, mean_errors, per_checkpoint
-from abrupt.analyses.attention import extract, groups_of_heads
+from abrupt.analyses import mean_errors, per_checkpoint
+from abrupt.analyses.attention import extract, groups_of_heads, random_masks
 from abrupt.bert import Bert, Hooks
 from abrupt.head_scores import HEAD_GROUPS
 from abrupt.task import Batch, Task
@@ -57,8 +57,12 @@ def ablate(model: Bert, task: Task, batch: Batch, groups: pd.Series) -> pd.DataF
     return table[[*first, *table.columns.difference(first, sort=False)]]
 
 
-def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int) -> pd.DataFrame:
-    """`ablate` at every step, with heads grouped by what they attend to at the last one: the same heads throughout."""
+def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, attention_matrices: int) -> pd.DataFrame:
+    """`ablate` at every step, with heads grouped by what they attend to at the last one: the same heads throughout.
+
+    They are grouped on the `attention_matrices` matrices that head scores are of, so that a head has one group in all
+    figures.
+    """
     last = models[max(models)]
-    groups = groups_of_heads(last, task, held_out(task, matrices, seed).to(last.device))
+    groups = groups_of_heads(last, task, random_masks(task, attention_matrices, seed).to(last.device))
     return per_checkpoint(ablate)(models, task, seed, matrices, groups=groups)

@@ -55,10 +55,10 @@ def describe(task: Task, embeddings: np.ndarray, final: PCA, perplexity: float) 
     )
 
 
-def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, perplexity: float) -> pd.DataFrame:
+def measure(models: Mapping[int, Bert], task: Task, seed: int, perplexity: float) -> pd.DataFrame:
     """`describe` at every step, with a column `step`; the final components are those of the last step.
 
-    Needs neither matrices nor a seed.
+    Needs no matrices, and no seed.
     """
     final = PCA(2, svd_solver="full").fit(embeddings_of(models[max(models)], task))
     tables = [

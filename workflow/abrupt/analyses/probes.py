@@ -1,8 +1,9 @@
 """Linear probes of every layer: what can be read from an entry's hidden state (paper, Figures 6 and 21).
 
 One least-squares map without bias for each layer and target, from hidden state to target, shared by all
-entries of a matrix. Targets of the entry (i, j):
+entries of a matrix; for the first target by its masked entries alone. Targets of the entry (i, j):
 
+    masked_value      x_ij where it is masked: what the model has found out, not what it was told
     element_value     x_ij, masked or not
     masked_row        row i with its masked entries as 0
     masked_column     column j likewise
@@ -23,6 +24,7 @@ from abrupt.bert import Bert, Hooks
 from abrupt.task import Batch, Task
 
 CHUNK_SIZE = 64
+OF_MASKED = "masked_value"  # the target of masked entries alone
 # Of the Gram matrix: hidden states are float32, so a direction of 1e-6 of the largest is rounding.
 SMALLEST_EIGENVALUE = 1e-12
 
@@ -60,16 +62,18 @@ def hidden_states(model: Bert, tokens: Tensor) -> Tensor:
     return torch.stack(states)
 
 
-def fit(model: Bert, tokens: Tensor, targets: Tensor) -> Tensor:
-    """Least squares from hidden states to targets (B, T, D), for every layer: (layers + 1, H, D), float64.
+def fit(model: Bert, tokens: Tensor, targets: Tensor, chosen: Tensor) -> Tensor:
+    """Least squares from hidden states to targets (B, T, D) at the `chosen` (B, T) entries, for every layer:
+    (layers + 1, H, D), float64.
 
     Through the normal equations, summed over chunks: memory does not grow with the number of matrices.
     """
     gram, cross = 0, 0
-    for some_tokens, some_targets in zip(tokens.split(CHUNK_SIZE), targets.split(CHUNK_SIZE), strict=True):
-        hidden = hidden_states(model, some_tokens).flatten(1, 2)
+    for some_tokens, *some in zip(*(tensor.split(CHUNK_SIZE) for tensor in (tokens, targets, chosen)), strict=True):
+        some_targets, some_chosen = (tensor.flatten(0, 1) for tensor in some)
+        hidden = hidden_states(model, some_tokens).flatten(1, 2)[:, some_chosen]
         gram = gram + hidden.mT @ hidden
-        cross = cross + hidden.mT @ some_targets.flatten(0, 1)
+        cross = cross + hidden.mT @ some_targets[some_chosen]
     return torch.linalg.pinv(gram, rtol=SMALLEST_EIGENVALUE, hermitian=True) @ cross
 
 
@@ -84,27 +88,43 @@ def probe(model: Bert, task: Task, batch: Batch, train_matrices: int) -> pd.Data
     """Probes fitted on the first `train_matrices` of the batch and measured on the others.
 
     One row for each target, group of entries (all, observed, masked: of the test matrices; the probe is
-    fitted on all entries) and layer (0: the embeddings; nan: no layer, but the training targets' mean as
-    the prediction). Columns: mse, the mean squared error of a component of the target; relative_mse, its
-    ratio to that of the mean; abs_cosine, the mean |cosine| of target and prediction, over entries whose
-    target is not zero, nan for single values; each with its standard error over matrices, <name>_se.
+    fitted on all entries, that of OF_MASKED on masked ones and has no other rows) and layer (0: the
+    embeddings; nan: no layer, but the training targets' mean as the prediction). Columns: mse, the mean
+    squared error of a component of the target; relative_mse, its ratio to that of the mean; abs_cosine,
+    the mean |cosine| of target and prediction, over entries whose target is not zero, nan for single
+    values; each with its standard error over matrices, <name>_se.
     """
-    targets = probe_targets(batch)
+    targets, observed = probe_targets(batch), batch.observed.flatten(1)
+    groups = {"all": observed | ~observed, "observed": observed, "masked": ~observed}
+    value = {OF_MASKED: targets["element_value"]}
+    rows = probe_together(model, batch.tokens, targets, groups["all"], groups, train_matrices)
+    rows += probe_together(model, batch.tokens, value, ~observed, {"masked": ~observed}, train_matrices)
+    return pd.DataFrame(rows)
+
+
+def probe_together(
+    model: Bert,
+    tokens: Tensor,
+    targets: dict[str, Tensor],
+    fitted: Tensor,
+    groups: dict[str, Tensor],
+    train_matrices: int,
+) -> list[dict]:
+    """The rows of `probe` for targets that are all fitted on the entries `fitted` (B, T), and measured on `groups`."""
     stacked = torch.cat(list(targets.values()), dim=-1)
     train, test = stacked[:train_matrices], stacked[train_matrices:]
-    weights = fit(model, batch.tokens[:train_matrices], train)
-    probed = predict(model, batch.tokens[train_matrices:], weights)
-    mean = train.mean((0, 1)).expand_as(test)
-    observed = batch.observed[train_matrices:].flatten(1)
-    groups = {"all": observed | ~observed, "observed": observed, "masked": ~observed}
+    weights = fit(model, tokens[:train_matrices], train, fitted[:train_matrices])
+    probed = predict(model, tokens[train_matrices:], weights)
+    mean = train[fitted[:train_matrices]].mean(0).expand_as(test)
     widths = [target.shape[-1] for target in targets.values()]
     rows = []
     for layer, prediction in {math.nan: mean, **dict(enumerate(probed))}.items():
         of_targets = (tensor.split(widths, dim=-1) for tensor in (prediction, mean, test))
         for name, *tensors in zip(targets, *of_targets, strict=True):
             for group, chosen in groups.items():
-                rows.append({"target": name, "entries": group, "layer": layer, **probe_errors(*tensors, chosen)})
-    return pd.DataFrame(rows)
+                errors = probe_errors(*tensors, chosen[train_matrices:])
+                rows.append({"target": name, "entries": group, "layer": layer, **errors})
+    return rows
 
 
 def probe_errors(prediction: Tensor, mean: Tensor, truth: Tensor, chosen: Tensor) -> dict[str, float]:

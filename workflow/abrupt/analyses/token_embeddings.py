@@ -43,10 +43,10 @@ def describe(values: np.ndarray, embeddings: np.ndarray, final: PCA) -> pd.DataF
     return pd.DataFrame(columns)
 
 
-def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, largest_value: float) -> pd.DataFrame:
+def measure(models: Mapping[int, Bert], task: Task, seed: int, largest_value: float) -> pd.DataFrame:
     """`describe` at every step, with a column `step`; the final components are those of the last step.
 
-    Needs neither matrices nor a seed. Tokens of values beyond `largest_value` are left out: those that
+    Needs no matrices, and no seed. Tokens of values beyond `largest_value` are left out: those that
     training never showed keep their initial embedding.
     """
     values = values_within(task, largest_value)

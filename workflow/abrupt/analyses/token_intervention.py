@@ -29,8 +29,8 @@ def mean_and_error(values: Tensor, masked: Tensor) -> tuple[float, float]:
 def intervene(model: Bert, task: Task, batch: Batch, values: list[float], mean_square: float) -> pd.DataFrame:
     """One row for the MASK token (token_value nan, to be copied as 0) and one for each of `values`.
 
-    Columns: token_value; over masked entries the mean_prediction, mse_to_value and mse_to_truth, the latter two with
-    their standard errors in `..._error`; mse_if_copying, `mean_square` (E[x^2] of the batch's law) + v^2.
+    Columns: token_value; over masked entries the mean_prediction, mse_to_value and mse_to_truth, each with its
+    standard error in `..._error`; mse_if_copying, `mean_square` (E[x^2] of the batch's law) + v^2.
     """
     rows = []
     masked = ~batch.observed.flatten(1)
@@ -39,12 +39,14 @@ def intervene(model: Bert, task: Task, batch: Batch, values: list[float], mean_s
         copied = 0.0 if value is None else value
         token = MASK_TOKEN if value is None else token_ids(task, torch.tensor(value)).item()
         prediction = model(torch.where(masked, token, batch.tokens))
+        mean, mean_error = mean_and_error(prediction, masked)
         to_value, to_value_error = mean_and_error((prediction - copied) ** 2, masked)
         to_truth, to_truth_error = mean_and_error((prediction - truth) ** 2, masked)
         rows.append(
             {
                 "token_value": math.nan if value is None else value,
-                "mean_prediction": prediction[masked].mean().item(),
+                "mean_prediction": mean,
+                "mean_prediction_error": mean_error,
                 "mse_to_value": to_value,
                 "mse_to_value_error": to_value_error,
                 "mse_to_truth": to_truth,

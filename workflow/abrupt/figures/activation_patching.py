@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from abrupt.figures import style
 from abrupt.head_scores import head_groups, overall_scores
+from abrupt.observation import Observation
 
 HIDDEN = {
     "hidden_observed": {"color": "#E69F00", "marker": "P", "label": "hidden, observed entries"},
@@ -38,7 +39,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
         at_step = table[table["step"] == step]
         _draw_hidden(left, at_step)
         _draw_heads(right, at_step)
-        difference = style.span_text([f"{value:.2g}" for value in at_step["difference_masked"].unique()])
+        difference = style.values_text(at_step["difference_masked"])
         left.set_title(f"step {step}: hidden states of −X")
         right.set_title(f"step {step}: what heads read on −X (masked entries: {difference} apart, rms)")
         left.set_ylabel("effect on the prediction\n(0: as on X, 1: as on −X)")
@@ -71,8 +72,8 @@ def _draw_hidden(axes: Axes, table: pd.DataFrame) -> None:
 
 def _draw_effect(axes: Axes, x: Any, table: pd.DataFrame, entries: str, fill: str, **look: Any) -> None:
     error = table[f"effect_{entries}_se"]
-    look = {"markersize": 4, "linewidth": 0.9, "elinewidth": 0.6, "markeredgewidth": 0.8, **look}
-    axes.errorbar(x, table[f"effect_{entries}"], yerr=error, fillstyle=fill, **look)
+    look = {"markersize": 4, "linewidth": 0.9, "markeredgewidth": 0.8, **look}
+    style.draw_errors(axes, x, table[f"effect_{entries}"], yerr=error, fillstyle=fill, **look)
 
 
 def _draw_heads(axes: Axes, table: pd.DataFrame) -> None:
@@ -107,3 +108,20 @@ def _draw_legend(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:
     }
     handles = [axes.plot([], [], linestyle="none", **look)[0] for look in looks.values()]
     figure.legend(handles, looks, loc="outside lower center", ncols=4)
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """After which layer masked entries depend on their own hidden states, and the head that carries most, for every
+    seed at the last step."""
+    parts = []
+    for seed, of_seed in table[table["step"] == table["step"].max()].groupby("seed"):
+        own = of_seed[of_seed["site"] == "hidden_masked"].set_index("layer")["effect_masked"]
+        heads = of_seed[of_seed["site"] == "head"]
+        head = heads.loc[heads["effect_masked"].idxmax()]
+        half = own.index[own >= 0.5].min()
+        parts.append(
+            f"seed {seed}: from layer {half:.0f} on masked entries follow their own hidden states by half or more "
+            f"(effect {own[half]:.2g}), and the head that carries most to them is "
+            f"L{head['layer']:.0f}H{head['head']:.0f} (effect {head['effect_masked']:.2g})"
+        )
+    return Observation("; ".join(parts))

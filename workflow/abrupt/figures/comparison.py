@@ -4,7 +4,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from abrupt.drop import plateau_mse_masked
 from abrupt.figures import style
@@ -58,10 +57,9 @@ def draw_methods(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
         for number, (_, of_seed) in enumerate(of_method.groupby("seed")):
             of_seed = of_seed.sort_values("value")
             label = look["label"] if number == 0 else None
-            errors = 2 * of_seed[f"{quantity}_error"]
-            axes.errorbar(
-                of_seed["value"], of_seed[quantity], errors, linewidth=0.8, markersize=3.5, **{**look, "label": label}
-            )
+            look = {**look, "label": label, "linewidth": 0.8, "markersize": 3.5}
+            error = of_seed[f"{quantity}_error"]
+            style.draw_errors(axes, of_seed["value"], of_seed[quantity], yerr=error, **look)
 
 
 def draw_predicting_zero(axes: Axes, table: pd.DataFrame, task: dict[str, Any], axis: str) -> None:
@@ -83,9 +81,7 @@ def matrices_text(table: pd.DataFrame) -> str:
     return f"{style.span_text(table['matrices'])} matrices a point"
 
 
-def legend_below(figure: Figure, ncols: int) -> None:
-    """One legend for all panels, each label once."""
-    entries = {}
-    for axes in figure.axes:
-        entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=ncols)
+def over_minimiser(table: pd.DataFrame, by: list[str]) -> pd.Series:
+    """Of a summary, indexed by `by`: mean MSE over all entries of the model over that of nuclear-norm minimisation."""
+    errors = table.pivot(index=by, columns="method", values="mse_all")
+    return errors["model"] / errors["nuclear_norm"]

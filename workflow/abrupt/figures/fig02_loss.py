@@ -41,23 +41,19 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     whole.set_title(title)
     for axes in zoomed:
         _zoom(axes, list(found.values()), table["step"].max(), plateau_mse_masked(task))
-    handles, labels = whole.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.legend_below(figure, ncols=3)
     return figure
 
 
 def _draw_curves(axes: Axes, table: pd.DataFrame, found: dict[int, Drop]) -> None:
-    for number, (seed, curve) in enumerate(table.groupby("seed")):
+    for seed, curve in table.groupby("seed"):
         for name, look in CURVES.items():
-            label = look["label"] if number == 0 else None
-            axes.plot(curve["step"], curve[name], linewidth=0.8, **{**look, "label": label})
-        if seed in found:
-            first = seed == min(found)
-            at = curve.set_index("step")["mse_masked"]
-            for name, marker in [("onset", "v"), ("completion", "s")]:
-                step = getattr(found[seed], name)
-                label = f"{name} of the drop" if first else None
-                axes.plot(step, at.get(step), marker, color="black", mfc="white", label=label, zorder=3)
+            axes.plot(curve["step"], curve[name], linewidth=0.8, **look)
+        at = curve.set_index("step")["mse_masked"]
+        for name, marker in [("onset", "v"), ("completion", "s")] if seed in found else []:
+            step = getattr(found[seed], name)
+            if step in at.index:  # an onset of 0 is before the first point
+                axes.plot(step, at[step], marker, color="black", mfc="white", label=f"{name} of the drop", zorder=3)
 
 
 def _zoom(axes: Axes, drops: list[Drop], last_step: int, plateau: float) -> None:

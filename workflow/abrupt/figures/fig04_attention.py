@@ -31,3 +31,6 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
         subfigure.suptitle(attention_maps.step_title(at_step, "; "), weight="bold", size=7.5)
     attention_maps.draw_key(last, task)
     return figure
+
+
+observe = attention_maps.observe

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
+from abrupt.observation import Observation
 
-LABELS = {"relative_mse": "MSE / MSE of the mean target", "abs_cosine": "mean |cosine| of target and probe"}
+LABELS = {"relative_mse": "MSE / MSE of the mean target", "abs_cosine": "mean |cosine|"}
 # (target, entries, quantity) -> title
 PANELS = {
-    ("element_value", "masked", "relative_mse"): "value of a\nmasked entry",
+    ("masked_value", "masked", "relative_mse"): "value of a\nmasked entry",
     ("masked_row", "all", "relative_mse"): "masked row\nof an entry",
     ("masked_row", "all", "abs_cosine"): "masked row\nof an entry",
     ("masked_column", "all", "abs_cosine"): "masked column\nof an entry",
@@ -23,7 +24,9 @@ PANELS = {
 def tidy(task: dict[str, Any], training: list[str], probes: list[str]) -> pd.DataFrame:
     """One row for each seed, step, target, group of entries and layer (empty: predicting the mean), with
     the labels of `style.read_progress`."""
-    return select(style.read_progress(task, training, probes), ["element_value", "masked_row", "masked_column"])
+    return select(
+        style.read_progress(task, training, probes), ["masked_value", "element_value", "masked_row", "masked_column"]
+    )
 
 
 def select(table: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
@@ -64,16 +67,9 @@ def _draw_against_layer(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
     for label, at_label in labelled.groupby("label", sort=False):
         for number, (_, of_seed) in enumerate(at_label.groupby("seed")):
             name = f"{label} (step {style.span_text(at_label['step'])})" if number == 0 else None
-            axes.errorbar(
-                of_seed["layer"],
-                of_seed[quantity],
-                of_seed[f"{quantity}_se"],
-                label=name,
-                markersize=3,
-                linewidth=0.9,
-                elinewidth=0.6,
-                **style.STEP_LOOKS[label],
-            )
+            look = {"label": name, "markersize": 3, "linewidth": 0.9, **style.STEP_LOOKS[label]}
+            error = of_seed[f"{quantity}_se"]
+            style.draw_errors(axes, of_seed["layer"], of_seed[quantity], yerr=error, **look)
     layers = sorted(table["layer"].unique())
     axes.set_xticks(layers, [f"{layer:.0f}" for layer in layers])
     axes.set_xlabel("layer (0: embeddings)")
@@ -86,13 +82,29 @@ def _draw_against_step(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
         for number, (_, of_seed) in enumerate(table[table["layer"] == layer].groupby("seed")):
             of_seed = of_seed.sort_values("step")
             label = (f"layer {layer:.0f}" if layer else "embeddings") if number == 0 else None
-            axes.errorbar(
-                of_seed["step"],
-                of_seed[quantity],
-                of_seed[f"{quantity}_se"],
-                color=color,
-                label=label,
-                linewidth=0.9,
-                elinewidth=0.6,
-            )
+            look = {"label": label, "color": color, "linewidth": 0.9}
+            error = of_seed[f"{quantity}_se"]
+            style.draw_errors(axes, of_seed["step"], of_seed[quantity], yerr=error, **look)
     style.draw_progress_axis(axes, table)
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """For each target the best layer at the last step, and the step at which half of its gain is there."""
+    titles = {(target, entries): title.replace("\n", " ") for (target, entries, _), title in PANELS.items()}
+    layers = table.dropna(subset=["layer"])
+    parts = []
+    for (target, entries), title in titles.items():
+        for seed, probes in layers[(layers["target"] == target) & (layers["entries"] == entries)].groupby("seed"):
+            parts.append(f"{title}, seed {seed}: {_best_layer(probes)}")
+    return Observation(f"MSE of the probe / of predicting the mean target, in the best layer: {'; '.join(parts)}")
+
+
+def _best_layer(probes: pd.DataFrame) -> str:
+    """Of the probes of one target and seed."""
+    least = probes.groupby("step")["relative_mse"].min()
+    last = probes[probes["step"] == least.index[-1]]
+    best = last.loc[last["relative_mse"].idxmin()]
+    gain = 1 - least
+    half = gain.index[gain >= gain.iloc[-1] / 2].min()
+    since = f", half of that gain by step {half}" if gain.iloc[-1] > 0 else ""
+    return f"{best['relative_mse']:.2g} in layer {best['layer']:.0f} at step {least.index[-1]}{since}"

@@ -43,8 +43,11 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
 def _draw_norms(axes: Axes, tokens: pd.DataFrame, scores: pd.Series) -> None:
     axes.plot(tokens["value"], tokens["norm"], color="black", label="token of x")
     axes.plot(-tokens["value"], tokens["norm"], color="#D55E00", linewidth=0.7, alpha=0.8, label="token of −x")
-    axes.set(xlabel="value x", ylabel="norm of the token embedding", ylim=(0, None))
-    axes.set_title(f"correlation of the two, x > 0: {scores['norm_symmetry']:.3f}")
+    axes.set(xlabel="value x", ylabel="norm of the embedding", ylim=(0, None))
+    axes.set_title(
+        f"correlation of the two, x > 0: {scores['norm_symmetry']:.3f}\n"
+        f"mean |difference|: {100 * scores['norm_asymmetry']:.1f} % of the range"
+    )
     axes.legend(loc="lower right")
 
 

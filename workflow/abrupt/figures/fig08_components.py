@@ -11,8 +11,9 @@ ALL = "all components"
 LOOKS = {
     ALL: {"color": "black", "linestyle": "-", "marker": "o"},
     "token_embedding": {"color": "#E69F00", "linestyle": (0, (5, 1.5)), "marker": "s"},
-    "position_embedding": {"color": "#56B4E9", "linestyle": "-", "marker": "^"},
-    "both_embeddings": {"color": "#009E73", "linestyle": (0, (1, 1)), "marker": "v"},
+    # Runs without a drop lie on one another: one is wide and below, one dashed and above, so that all are seen.
+    "position_embedding": {"color": "#9BD3F2", "linestyle": "-", "marker": "^", "linewidth": 4, "zorder": 1},
+    "both_embeddings": {"color": "#009E73", "linestyle": (0, (2.5, 5)), "marker": "v", "linewidth": 1.6, "zorder": 3},
     "attention": {"color": "#0072B2", "linestyle": (0, (3, 1, 1, 1)), "marker": "D"},
     "mlp": {"color": "#CC79A7", "linestyle": (0, (2, 1)), "marker": "P"},
 }

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from abrupt.embedding_scores import token_scores
 from abrupt.figures import style
 from abrupt.figures.fig07_embeddings import draw_tokens
+from abrupt.observation import Observation
 
 CURVES = {
     "magnitude": {"label": "|x|", "color": "#0072B2"},
@@ -67,3 +68,19 @@ def _draw_r_squared(axes: Axes, scores: pd.DataFrame) -> None:
                     label=label,
                 )
     axes.set(ylabel="R² with components\nof the same step", ylim=(0, 1.02))
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """The scores before the drop and at the end."""
+    parts = []
+    for when, rows in style.before_and_last(table).items():
+        scores = token_scores(rows)
+        explained = [
+            f"{style.values_text(sum(scores[f'r2_pc{number}_{name}'] for number in range(1, 4)))} of {look['label']}"
+            for name, look in CURVES.items()
+        ]
+        parts.append(
+            f"{when} the norms of the tokens of x and -x correlate by {style.values_text(scores['norm_symmetry'])} and "
+            f"the first three principal components explain (R²) {' and '.join(explained)}"
+        )
+    return Observation("; ".join(parts))

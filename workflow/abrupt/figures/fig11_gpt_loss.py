@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from abrupt.drop import Drop, find_copying
 from abrupt.figures import style
+from abrupt.observation import Observation
 
 GROUPS = {
     "observed": {"color": "#56B4E9", "linestyle": (0, (5, 1, 1, 1))},
@@ -43,21 +44,17 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     errors.set(ylabel="masked-entry MSE", ylim=(0, None), title="expected value, held-out matrices")
     for axes in (entropies, accuracies, errors):
         axes.set(xlabel=style.STEP_LABEL, xlim=(0, table["step"].max()))
-    handles, labels = entropies.get_legend_handles_labels()
-    more_handles, more_labels = errors.get_legend_handles_labels()
-    figure.legend(handles + more_handles, labels + more_labels, loc="outside lower center", ncols=3)
+    style.legend_below(figure, ncols=3)
     return figure
 
 
 def _draw_groups(axes: Axes, table: pd.DataFrame, quantity: str, drops: dict[int, Drop]) -> None:
-    for number, (seed, curve) in enumerate(table.groupby("seed")):
+    for seed, curve in table.groupby("seed"):
         for group, look in GROUPS.items():
-            label = f"{group} entries" if number == 0 else None
-            axes.plot(curve["step"], curve[f"{quantity}_{group}"], linewidth=0.8, label=label, **look)
-        if drops[seed].found:
-            at = curve.set_index("step")[f"{quantity}_observed"]
-            label = "onset of copying" if seed == min(s for s, drop in drops.items() if drop.found) else None
-            axes.plot(drops[seed].onset, at.get(drops[seed].onset), "v", color="black", mfc="white", label=label)
+            axes.plot(curve["step"], curve[f"{quantity}_{group}"], linewidth=0.8, label=f"{group} entries", **look)
+        onset, at = drops[seed].onset, curve.set_index("step")[f"{quantity}_observed"]
+        if drops[seed].found and onset in at.index:  # an onset of 0 is before the first point
+            axes.plot(onset, at[onset], "v", color="black", mfc="white", label="onset of copying")
 
 
 def _outcome(drops: dict[int, Drop]) -> str:
@@ -65,3 +62,12 @@ def _outcome(drops: dict[int, Drop]) -> str:
     censored = [drop.last_step for drop in drops.values() if not drop.found]
     found = [f"copying from step {style.span_text(onsets)}"] if onsets else []
     return ", ".join(found + ([f"none within {censored[0]} steps"] if censored else []))
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """Whether and when the decoder copies, and how well it knows masked entries at the end."""
+    curves = [curve for _, curve in table.groupby("seed")]
+    outcome = _outcome({number: find_copying(curve) for number, curve in enumerate(curves)})
+    last = {group: [curve[f"accuracy_{group}"].iloc[-1] for curve in curves] for group in GROUPS}
+    accuracy = ", ".join(f"{style.values_text(values)} at {group} entries" for group, values in last.items())
+    return Observation(f"{outcome}; accuracy at the last step: {accuracy}")

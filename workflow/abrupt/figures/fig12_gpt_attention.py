@@ -11,6 +11,7 @@ from abrupt.attention_file import read_attention
 from abrupt.drop import find_copying
 from abrupt.figures import style
 from abrupt.figures.fig11_gpt_loss import tidy as tidy_training
+from abrupt.observation import Observation
 
 CAP_QUANTILE = 0.99  # darkest colour: a single peak must not hide the rest
 
@@ -61,6 +62,16 @@ def shares(weights: np.ndarray) -> tuple[float, float]:
     numbers in [0, 1]."""
     entries = len(weights)
     return float(np.diagonal(weights).mean()), float(weights[:, entries].mean())
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """The strongest head on the entry to predict, of any layer, at every step shown."""
+    copied = table[table["query"] == table["key"]].groupby(["step", "label", "layer", "head"])["attention"].mean()
+    parts = []
+    for (step, label), weights in copied.groupby(["step", "label"]):
+        _, _, layer, head = weights.idxmax()
+        parts.append(f"L{layer}H{head} with {weights.max():.2g} at step {step} ({label})")
+    return Observation(f"head with the largest mean weight on the entry to predict: {', '.join(parts)}")
 
 
 def _draw_map(axes: Axes, weights: np.ndarray, cap: float) -> Any:

@@ -3,4 +3,5 @@
 from abrupt.figures import sweep
 
 tidy = sweep.tidy_of("depth")
-draw = sweep.draw_of("number of layers", "{} layers")
+draw = sweep.draw_of("number of layers", "{} layer{s}")
+observe = sweep.observe_of("{} layer{s}")

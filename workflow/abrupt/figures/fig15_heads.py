@@ -3,4 +3,5 @@
 from abrupt.figures import sweep
 
 tidy = sweep.tidy_of("heads")
-draw = sweep.draw_of("number of attention heads a layer", "{} heads")
+draw = sweep.draw_of("number of attention heads a layer", "{} head{s}")
+observe = sweep.observe_of("{} head{s}")

@@ -20,3 +20,4 @@ def tidy(task: dict[str, Any], training: list[str]) -> pd.DataFrame:
 
 
 draw = sweep.draw_of("one model for all sizes, its error at each", "size {0} × {0}")
+observe = sweep.observe_of("size {0} × {0}")

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import comparison, style
+from abrupt.observation import Observation
 from abrupt.shifts import along
 
 METHODS = ("model", "nuclear_norm")
@@ -39,5 +40,18 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     figure.suptitle(
         f"{comparison.matrices_text(table)}, {style.seeds_text(table)}; bars: 2 standard errors over matrices", size=7.5
     )
-    comparison.legend_below(figure, ncols=4)
+    style.legend_below(figure, ncols=4)
     return figure
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """Where along each axis the model is worst against nuclear-norm minimisation, in the median over seeds."""
+    parts = []
+    for axis, ratios in comparison.over_minimiser(table, ["axis", "value", "seed"]).groupby("axis", sort=False):
+        worst = ratios.groupby("value").median().idxmax()
+        values = style.values_text(ratios.xs(worst, level="value"))
+        parts.append(f"{comparison.AXIS_LABELS[axis]}: {values} at {worst:g}")
+    return Observation(
+        "mean MSE of the model / of nuclear-norm minimisation on the same matrices, where largest along each axis: "
+        f"{'; '.join(parts)}"
+    )

@@ -51,3 +51,6 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     bar.set_ticks([0, 1, DARKEST / 2, DARKEST], labels=["0", "1", f"{DARKEST / 2:g}", f"≥ {DARKEST}"])
     bar.set_label(f"attention weight / uniform attention (1/{length}), seed {table['seed'].iloc[0]}")
     return figure
+
+
+observe = attention_maps.observe

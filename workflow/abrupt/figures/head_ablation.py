@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from abrupt.drop import plateau_mse_masked
 from abrupt.figures import style
+from abrupt.observation import Observation
 
 ENTRIES = ("masked", "observed")
 FILLS = {"batch_mean": "full", "uniform": "none"}
@@ -58,13 +59,13 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
 
 
 def _draw_errors(axes: Axes, table: pd.DataFrame, entries: str, num_seeds: int) -> None:
-    """Points with their standard errors; seeds one below the other within a row."""
+    """Points with their error bars; seeds one below the other within a row."""
     shift = dict(zip(sorted(table["seed"].unique()), _spread(num_seeds), strict=True))
     for (group, replacement), part in table.groupby(["group", "replacement"]):
         look = {**style.HEAD_GROUPS[group], "fillstyle": FILLS[replacement], "linestyle": "none", "markersize": 4}
         y = part["row"] + part["seed"].map(shift)
         error = part[f"mse_{entries}_se"]
-        axes.errorbar(part[f"mse_{entries}"], y, xerr=error, elinewidth=0.6, markeredgewidth=0.8, **look)
+        style.draw_errors(axes, part[f"mse_{entries}"], y, xerr=error, markeredgewidth=0.8, **look)
 
 
 def _spread(number: int) -> list[float]:
@@ -94,3 +95,24 @@ def _draw_legend(figure: Figure, masked: Axes) -> None:
     handles += masked.plot([], [], color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)))
     labels += ["nothing replaced", "predicting 0"]
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """The head, and the group, whose loss raises the masked-entry error most, at the last step, for every seed."""
+    parts = []
+    for seed, of_seed in table[table["step"] == table["step"].max()].groupby("seed"):
+        intact = of_seed.loc[of_seed["target"] == "none", "mse_masked"].iloc[0]
+        worst = []
+        for replacement, name in {"batch_mean": "mean map", "uniform": "uniform attention"}.items():
+            for target in ("head", "group"):
+                tried = of_seed[(of_seed["target"] == target) & (of_seed["replacement"] == replacement)]
+                row = tried.loc[tried["mse_masked"].idxmax()]
+                group = row["group"].replace("_", " ")
+                one, all_of_group = (
+                    f"L{row['layer']:.0f}H{row['head']:.0f} ({group})",
+                    f"all on {group} ({row['heads']})",
+                )
+                lost = one if target == "head" else all_of_group
+                worst.append(f"{lost} by {name}: × {row['mse_masked'] / intact:.3g}")
+        parts.append(f"seed {seed}: {', '.join(worst)}")
+    return Observation(f"what raises the masked-entry MSE most at the last step, when replaced: {'; '.join(parts)}")

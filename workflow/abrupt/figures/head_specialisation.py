@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from abrupt.drop import Drop
 from abrupt.figures import style
 from abrupt.head_scores import HEAD_GROUPS, OTHER, SPECIALISED_SCORE, head_groups, overall_scores, specialisation_steps
+from abrupt.observation import Observation, against
 
 LOSS = "mse_masked"
 SHOWN = [group for group in HEAD_GROUPS if group != OTHER]
@@ -107,3 +108,22 @@ def _draw_legend(figure: Figure, loss: Axes) -> None:
         f"heads of other groups (last score below {SPECIALISED_SCORE:g}, or higher elsewhere)",
     ]
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """How many heads specialise, and how many of them well before the drop."""
+    heads = table.dropna(subset="specialised_at").drop_duplicates(["seed", "layer", "head"])
+    early, parts = 0, []
+    for seed, of_seed in table.groupby("seed"):
+        loss = of_seed[of_seed["quantity"] == LOSS].rename(columns={"value": LOSS})
+        drop, own = style.find_drop(loss, task), heads[heads["seed"] == seed]
+        counts = ", ".join(f"{count} {group.replace('_', ' ')}" for group, count in own["group"].value_counts().items())
+        steps = f" from step {own['specialised_at'].min():.0f} to {own['specialised_at'].max():.0f}" if len(own) else ""
+        when = f"the drop is from {drop.onset} to {drop.completion}" if drop.found else "there is no drop"
+        parts.append(f"seed {seed}: heads that specialise: {len(own)} ({counts or 'none'}){steps}, {when}")
+        early += own["specialised_at"].map(drop.is_before).sum()
+    return against(
+        f"{'; '.join(parts)}; {early} of them well before it",
+        "heads specialise at the drop and not before it",
+        len(heads) > 0 and early == 0,
+    )

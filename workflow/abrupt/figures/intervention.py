@@ -57,8 +57,8 @@ def _draw_tokens(axes: Axes, table: pd.DataFrame, steps: list[int], quantity: st
         color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
         label = "MASK (v = 0)" if np.isnan(value) else f"token of v = {value:g}"
         for _, of_seed in of_token.groupby("seed"):
-            errors = 2 * of_seed[f"{quantity}_error"] if f"{quantity}_error" in of_seed else None
+            error = of_seed[f"{quantity}_error"]
             look = {"color": color, "marker": marker, "linewidth": 0.8, "markersize": 3, "label": label}
-            axes.errorbar(of_seed["step"].map(steps.index), of_seed[quantity], errors, **look)
+            style.draw_errors(axes, of_seed["step"].map(steps.index), of_seed[quantity], yerr=error, **look)
         if copying:
             axes.axhline(of_token[copying].iloc[0], color=color, linestyle=(0, (4, 2)), linewidth=0.6, zorder=0)

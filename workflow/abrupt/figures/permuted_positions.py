@@ -7,7 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from abrupt.drop import plateau_mse_masked
 from abrupt.figures import style
+from abrupt.observation import Observation
 
 KINDS = {
     "none": "not permuted",
@@ -31,7 +33,7 @@ def tidy(task: dict[str, Any], training: list[str], permuted_positions: list[str
 
 @style.styled
 def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
-    """A panel a telling step; every permutation of every seed is a point with its standard error over matrices."""
+    """A panel a telling step; every permutation of every seed is a point with its error bar over matrices."""
     labels = table.sort_values("step")["label"].unique()
     figure = style.new_figure(style.TEXT_WIDTH, 3.0)
     axes = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
@@ -52,7 +54,17 @@ def _draw_points(axes: Axes, table: pd.DataFrame) -> None:
             spread = np.linspace(-0.1, 0.1, len(of_kind)) if len(of_kind) > 1 else 0
             at = np.full(len(of_kind), number + offset) + spread
             shown = {**look, "label": look["label"] if number == 0 else None}
-            error = {"yerr": of_kind[f"{column}_se"], "elinewidth": 0.6}
-            axes.errorbar(at, of_kind[column], **error, linestyle="", mfc="none", markersize=3, mew=0.7, **shown)
+            error = of_kind[f"{column}_se"]
+            look = {"linestyle": "", "mfc": "none", "markersize": 3, "mew": 0.7, **shown}
+            style.draw_errors(axes, at, of_kind[column], yerr=error, **look)
     axes.set_xticks(range(len(KINDS)), KINDS.values(), rotation=35, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0)
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """What is lost with rows, or columns, alone kept, at the last step; one number a seed."""
+    last = table[table["step"] == table.groupby("seed")["step"].transform("max")]
+    errors = last.groupby(["kind", "seed"])["mse_masked"].mean() / plateau_mse_masked(task)
+    kinds = ("none", "within_rows", "within_columns")
+    numbers = ", ".join(f"{style.values_text(errors[kind])} {KINDS[kind]}" for kind in kinds)
+    return Observation(f"masked-entry MSE / E[x²] at the last step, mean over permutations: {numbers}")

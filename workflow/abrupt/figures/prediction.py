@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
+from abrupt.observation import Observation
 
 NAMES = {False: "masked", True: "observed"}
 
@@ -65,3 +66,16 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     figure.colorbar(value_image, ax=axes[0], label="entry value", shrink=0.9, extend="both")
     figure.colorbar(error_image, ax=axes[1], label="|prediction − truth|", shrink=0.9, extend="max")
     return figure
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """The matrix's errors at every step shown."""
+    squared = table.assign(mse=(table["prediction"] - table["truth"]) ** 2)
+    parts = []
+    for (step, label), of_step in squared.groupby(["step", "label"]):
+        errors = of_step.groupby("observed")["mse"].mean()
+        numbers = ", ".join(f"{mse:.2g} at {NAMES[observed]} entries" for observed, mse in errors.items())
+        parts.append(f"{numbers} at step {step} ({label})")
+    return Observation(
+        f"MSE of this matrix: {'; '.join(parts)}; look at whether the outlined entries have the colours of the truth"
+    )

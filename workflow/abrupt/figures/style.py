@@ -16,10 +16,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from abrupt.attention_file import read_attention
-from abrupt.drop import Drop, detect_drop, plateau_mse_masked, telling_steps
+from abrupt.drop import PLATEAU_SHARE, Drop, detect_drop, plateau_mse_masked, telling_steps
 from abrupt.files import write_atomically
 
 TEXT_WIDTH = 7.0  # inches, of a page's text
+STANDARD_ERRORS = 2  # that an error bar reaches either way
 STEP_LABEL = "step (updates)"
 MSE_LABEL = "MSE (entry value squared)"
 # Of the labels of `labelled_steps`.
@@ -125,10 +126,16 @@ def progress_steps(drop: Drop, steps: list[int]) -> dict[int, str]:
     middles = (drop.midpoint, drop.completion, 2 * drop.completion)
     nearest = [min(steps, key=lambda step, middle=middle: abs(step - middle)) for middle in middles]
     chosen = sorted({steps[0], on_plateau[-1], *nearest, steps[-1]})
-    return {
-        step: "plateau" if drop.is_before(step) else "drop" if step < drop.completion else "completion"
-        for step in chosen
-    }
+    return {step: _phase(drop, step) for step in chosen}
+
+
+def _phase(drop: Drop, step: int) -> str:
+    """Which part of the curve a step is in; in the last quarter of the plateau the fall may have begun."""
+    if drop.is_before(step):
+        return "plateau"
+    if step <= drop.onset:
+        return "end of plateau"
+    return "drop" if step < drop.completion else "completion"
 
 
 def read_progress(task: dict[str, Any], training: list[str], analysis: list[str]) -> pd.DataFrame:
@@ -196,17 +203,40 @@ def span_text(numbers: Collection[float]) -> str:
     return "–".join(str(number) for number in sorted({min(numbers), max(numbers)}))
 
 
+def values_text(values: Collection[float]) -> str:
+    """'0.444', or '0.444–0.45' where seeds differ: three significant digits."""
+    return "–".join(dict.fromkeys(f"{value:.3g}" for value in (min(values), max(values))))
+
+
+def before_and_last(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Of a table with columns seed, step and onset, each seed's rows at its last step well before the drop (its first
+    step, if that is later or there is no drop), and at its last step; the keys say when that is."""
+    before, last = [], []
+    for _, of_seed in table.groupby("seed"):
+        steps = of_seed["step"]
+        early = steps[steps <= PLATEAU_SHARE * of_seed["onset"]]
+        before.append(of_seed[steps == (early.max() if len(early) else steps.min())])
+        last.append(of_seed[steps == steps.max()])
+    return {f"at step {span_text(rows['step'])}": rows for rows in map(pd.concat, (before, last))}
+
+
 def no_drop_text(drops: list[Drop], task: dict[str, Any]) -> str:
     """'within 5000 steps (ends at 98.7 % of plateau)' for curves without a drop: how far from one they are."""
     levels = [round(100 * drop.final / plateau_mse_masked(task), 1) for drop in drops]
     return f"within {drops[0].last_step} steps (ends at {span_text(levels)} % of plateau)"
 
 
+def draw_errors(axes: Axes, x: Any, y: Any, xerr: Any = None, yerr: Any = None, **look: Any) -> None:
+    """Points, or a line, with bars of two standard errors either way; `xerr` and `yerr` are one standard error each."""
+    bars = {name: STANDARD_ERRORS * error for name, error in {"xerr": xerr, "yerr": yerr}.items() if error is not None}
+    axes.errorbar(x, y, **bars, **{"elinewidth": 0.6, **look})
+
+
 def draw_plateau(axes: Axes, task: dict[str, Any]) -> None:
     """A horizontal line at the masked-entry MSE of predicting 0."""
     level = plateau_mse_masked(task)
     label = f"predicting 0: E[x²] = {level:.3g}"
-    axes.axhline(level, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)), label=label, zorder=0)
+    axes.axhline(level, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)), label=label, zorder=1.5)
 
 
 def draw_progress_axis(axes: Axes, table: pd.DataFrame) -> None:
@@ -237,7 +267,8 @@ def draw_runs(
         for _, run in runs:
             drops.append(find_drop(run, task))
             run = run[run["step"] <= end]
-            axes.plot(run["step"], run["mse_masked"], linewidth=0.9, markevery=run["step"] == drops[-1].onset, **look)
+            onset = run["step"] == drops[-1].onset
+            axes.plot(run["step"], run["mse_masked"], markevery=onset, **{"linewidth": 0.9, **look})
         axes.plot([], [], **look, label=f"{name}: {outcome_text(drops, table['step'].min(), task)}")
     draw_plateau(axes, task)
     axes.set(yscale="log", xlim=(0, end), xlabel=STEP_LABEL, ylabel="masked-entry " + MSE_LABEL)
@@ -256,6 +287,14 @@ def outcome_text(drops: list[Drop], first_step: int, task: dict[str, Any]) -> st
     if censored:
         outcomes[-1] += f" {no_drop_text(censored, task)}"
     return ", ".join(outcomes)
+
+
+def legend_below(figure: Figure, ncols: int) -> None:
+    """One legend for all panels and seeds, each label once."""
+    entries = {}
+    for axes in figure.axes:
+        entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=ncols)
 
 
 def share_log_scale(panels: Collection[Axes]) -> None:

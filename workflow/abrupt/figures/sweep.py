@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
+from abrupt.observation import Observation
 
 MARKERS = "osD^vPX"
 LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (2, 1)), (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)))
@@ -25,8 +26,13 @@ def tidy_of(name: str) -> Callable[..., pd.DataFrame]:
     return tidy
 
 
+def named(label: str, member: int) -> str:
+    """The member in place of {} in `label`, and s in place of {s} unless it is 1."""
+    return label.format(member, s="" if member == 1 else "s")
+
+
 def draw_of(title: str, label: str) -> Callable[..., Figure]:
-    """The `draw` of a family: `label` has the member in place of {}."""
+    """The `draw` of a family, with labels of its members as by `named`."""
 
     @style.styled
     def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
@@ -34,14 +40,27 @@ def draw_of(title: str, label: str) -> Callable[..., Figure]:
         members = sorted(table["member"].unique())
         figure = style.new_figure(style.TEXT_WIDTH, 3.2 + 0.15 * len(members))
         axes = figure.subplots()
-        named = table.assign(member=[label.format(member) for member in table["member"]])
-        looks = {label.format(member): look(number, len(members)) for number, member in enumerate(members)}
-        style.draw_runs(axes, named, "member", looks, task, table["step"].max())
+        of_label = table.assign(member=[named(label, member) for member in table["member"]])
+        looks = {named(label, member): look(number, len(members)) for number, member in enumerate(members)}
+        style.draw_runs(axes, of_label, "member", looks, task, table["step"].max())
         axes.set_title(f"{title} ({style.seeds_text(table)})")
         figure.legend(loc="outside lower center", title="onset of the drop (marker)")
         return figure
 
     return draw
+
+
+def observe_of(label: str) -> Callable[..., Observation]:
+    """The `observe` of a family: the onset with each member."""
+
+    def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+        first, outcomes = table["step"].min(), []
+        for member, runs in table.groupby("member"):
+            drops = [style.find_drop(run, task) for _, run in runs.groupby("seed")]
+            outcomes.append(f"{named(label, member)}: {style.outcome_text(drops, first, task)}")
+        return Observation(f"onset of the drop with {', '.join(outcomes)}")
+
+    return observe
 
 
 def look(number: int, count: int) -> dict[str, Any]:

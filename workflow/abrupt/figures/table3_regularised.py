@@ -7,10 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import comparison, style
+from abrupt.observation import Observation
 from abrupt.shifts import of_task
 
 REGULARISED = "regularised_nuclear_norm"
 LEVELS = {"model": (0, (4, 1.5)), "nuclear_norm": (0, (1, 1))}
+NAMES = {"model": "the model", "nuclear_norm": "minimisation without it"}
 # Quantity -> label of its axis.
 PANELS = {
     "mse_observed": "MSE, observed entries",
@@ -42,7 +44,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     figure.suptitle(
         f"{comparison.matrices_text(table)}, {style.seeds_text(table)}; bars and bands: 2 standard errors", size=7.5
     )
-    comparison.legend_below(figure, ncols=4)
+    style.legend_below(figure, ncols=4)
     return figure
 
 
@@ -53,6 +55,24 @@ def _draw_levels(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
         for row in table[table["method"] == method].to_dict("records"):
             if quantity == "mse_observed" and method == "nuclear_norm":
                 continue
-            low, high = (row[quantity] + sign * 2 * row[f"{quantity}_error"] for sign in (-1, 1))
+            low, high = (
+                row[quantity] + sign * row[f"{quantity}_error"]
+                for sign in (-style.STANDARD_ERRORS, style.STANDARD_ERRORS)
+            )
             axes.axhspan(low, high, color=color, alpha=0.15, linewidth=0)
             axes.axhline(row[quantity], color=color, linestyle=linestyle, label=label)
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """The best lambda for masked entries, against the levels, for every seed."""
+    parts = []
+    for seed, of_seed in table.groupby("seed"):
+        errors = of_seed.set_index("method")["mse_masked"]
+        regularised = of_seed[of_seed["method"] == REGULARISED]
+        best = regularised.loc[regularised["mse_masked"].idxmin()]
+        ratios = [f"× {best['mse_masked'] / errors[level]:.3g} that of {name}" for level, name in NAMES.items()]
+        parts.append(
+            f"seed {seed}: the masked-entry MSE is least with λ = {best['value']:g}, {best['mse_masked']:.2g}: "
+            f"{' and '.join(ratios)}"
+        )
+    return Observation("; ".join(parts))

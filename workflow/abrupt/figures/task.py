@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 
 from abrupt.attention_file import read_attention
 from abrupt.figures import style
+from abrupt.observation import Observation
 
 MASK_TOKEN = 0  # as in abrupt.task, which imports PyTorch
 MAX_TOKENS_A_LINE = 56
@@ -82,3 +83,13 @@ def _draw_tokens(axes: Axes, table: pd.DataFrame, columns: int, row_tokens: int,
             axes.text(x + columns / 2, line + 0.73, f"row {row}", ha="center", va="top", size=6.5)
     axes.set(xlim=(-0.1, row_tokens + 0.1), ylim=(lines, -0.05))
     axes.set_axis_off()
+
+
+def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    """How much is masked, and how large entries are."""
+    masked = (table["token"] == MASK_TOKEN).sum()
+    low, high = table["value"].min(), table["value"].max()
+    return Observation(
+        f"{masked} of {len(table)} entries of this matrix are masked, those that read M in its input; "
+        f"entries lie between {low:g} and {high:g}"
+    )
