@@ -56,7 +56,7 @@ onstart:
 
 onsuccess:
     remove_finished_states()
-    write_figure_costs()
+    write_costs()
 
 
 rule all:
