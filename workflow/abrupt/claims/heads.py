@@ -5,16 +5,15 @@ from collections.abc import Iterator
 import pandas as pd
 
 from abrupt.claims.finding import FOR_COMPARISON, Finding, SeedRun, measure
-from abrupt.head_scores import ATTENDED
+from abrupt.head_scores import ATTENDED, overall_scores
 
 AVOIDED = 0.5  # times the share of uniform attention
 
 
 def lift(scores: pd.DataFrame, key_group: str) -> pd.Series:
     """Each head's share of attention on a key group, over that of uniform attention; all queries, random masks."""
-    chosen = scores[
-        (scores["mask_pattern"] == "random") & (scores["query_group"] == "all") & (scores["key_group"] == key_group)
-    ]
+    scores = overall_scores(scores)
+    chosen = scores[scores["key_group"] == key_group]
     return chosen["share"] / chosen["uniform_share"]
 
 

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from abrupt.attention_file import read_attention
 from abrupt.drop import find_copying
 from abrupt.figures import style
+from abrupt.figures.attention_maps import CAP_QUANTILE
 from abrupt.figures.fig11_gpt_loss import tidy as tidy_training
 from abrupt.observation import Observation
-
-CAP_QUANTILE = 0.99  # darkest colour: a single peak must not hide the rest
 
 
 def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFrame:

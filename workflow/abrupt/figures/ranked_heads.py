@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
+from abrupt.head_scores import overall_scores
 
 LAST = "last"
 
@@ -15,7 +16,7 @@ def tidy(task: dict[str, Any], training: list[str], head_scores: list[str]) -> p
     key group, by the score at the last step. Random masks, all queries."""
     curves = dict(list(style.read_training(training).groupby("seed")))
     scores = pd.concat([pd.read_csv(path) for path in head_scores], ignore_index=True)
-    scores = scores[(scores["mask_pattern"] == "random") & (scores["query_group"] == "all")]
+    scores = overall_scores(scores)
     tables = []
     for seed, of_seed in scores.groupby("seed"):
         labels = style.labelled_steps(style.find_drop(curves[seed], task), of_seed["step"].unique().tolist())
