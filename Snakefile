@@ -26,7 +26,6 @@ wildcard_constraints:
     seed="|".join(map(str, config["seeds"])),
     step=r"\d+",
     component="|".join(config["components"]["names"]),
-    analysis="|".join(MODEL_ANALYSES),
 
 
 localrules:

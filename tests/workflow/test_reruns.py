@@ -24,7 +24,11 @@ OF_MAPS = {
     "activation_patching",
 }
 OF_INTERVENTIONS = {"head_ablation", "activation_patching", "component_switching"}
-AFTER_TRAINING = {"component_run", "attention", "head_scores", "model_analysis"} | CLAIMS | FIGURES
+MEASUREMENTS = {
+    f"measure_{job}"
+    for job in ("completion", "token_intervention", "interventions", "probes", "embeddings", "permuted_positions")
+}
+AFTER_TRAINING = {"component_run", "attention", "head_scores"} | MEASUREMENTS | CLAIMS | FIGURES
 
 
 def scheduled(run, *config: str) -> set[str]:
@@ -62,7 +66,7 @@ def test_nothing_is_scheduled_after_a_complete_run(smoke_run):
         ("workflow/abrupt/figures/style.py", {"figure_guide"} | FIGURES),
         ("workflow/abrupt/claims/loss.py", CLAIMS),
         ("workflow/abrupt/classical.py", {"baselines"} | CLAIMS | OF_COMPLETION),
-        ("workflow/abrupt/analyses/token_intervention.py", {"model_analysis"} | CLAIMS | OF_TOKENS),
+        ("workflow/abrupt/analyses/token_intervention.py", {"measure_token_intervention"} | CLAIMS | OF_TOKENS),
         ("workflow/abrupt/training.py", {"pretrain"} | AFTER_TRAINING),
         ("workflow/abrupt/task.py", {"pretrain", "baselines"} | AFTER_TRAINING),
     ],
@@ -76,17 +80,17 @@ def test_an_edited_library_file_reruns_its_users_alone(edited, path, rules):
     [
         (
             "attention={matrices: 32}",
-            {"attention", "head_scores", "model_analysis", "head_ablation"} | CLAIMS | OF_MAPS,
+            {"attention", "head_scores", "measure_interventions"} | OF_INTERVENTIONS | CLAIMS | OF_MAPS,
         ),
         ("components={steps: 1525}", {"component_run", "fig08_components"} | CLAIMS),
-        ("analyses={token_intervention: {values: [0.1]}}", {"model_analysis"} | CLAIMS | OF_TOKENS),
+        ("analyses={token_intervention: {values: [0.1]}}", {"measure_token_intervention"} | CLAIMS | OF_TOKENS),
         ("analyses={baselines: {regularisation: [0.1]}}", {"baselines"} | CLAIMS | OF_COMPLETION),
         (
-            "analyses={matrices: 64}",  # embeddings have no matrices
-            {"model_analysis", "baselines"} | CLAIMS | OF_TOKENS | OF_COMPLETION,
+            "analyses={matrices: 64}",
+            {"measure_completion", "measure_token_intervention", "baselines"} | CLAIMS | OF_TOKENS | OF_COMPLETION,
         ),
         ("analyses={baselines: {threads: 2}}", set()),
-        ("analyses={interventions: {matrices: 32}}", {"model_analysis", "figure_guide"} | OF_INTERVENTIONS),
+        ("analyses={interventions: {matrices: 32}}", {"measure_interventions", "figure_guide"} | OF_INTERVENTIONS),
         ("pretrain={learning_rate: 0.003}", {"pretrain"} | AFTER_TRAINING),
         ("task={mask_probability: 0.4}", {"pretrain", "baselines"} | AFTER_TRAINING),
         ("pretrain={save_every: 7}", set()),

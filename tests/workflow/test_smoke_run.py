@@ -110,7 +110,7 @@ def test_the_guide_and_the_costs_have_every_figure(results):
 
 def test_the_costs_have_time_and_memory_of_every_rule(results, config):
     costs = pd.read_csv(results / "benchmarks/rule_costs.tsv", sep="\t", na_values="-").set_index("rule")
-    assert set(costs.index) >= {"pretrain", "component_run", "attention", "model_analysis", *FIGURES}
+    assert set(costs.index) >= {"pretrain", "component_run", "attention", "measure_interventions", *FIGURES}
     assert costs["jobs"]["component_run"] == len(config["components"]["names"]) and costs["jobs"]["pretrain"] == 1
     assert (costs["seconds"] > 0).all() and costs["peak_rss_mb"]["pretrain"] > 100
 

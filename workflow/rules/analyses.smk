@@ -1,40 +1,43 @@
 """Measurements on held-out matrices: of the pretrained model's checkpoints, and of the classical baseline.
 
-Needs: weights at `analyses.steps`. Gives: one tidy table for each analysis and seed.
+Each analysis is a module of workflow/abrupt/analyses/. Needs: weights at `analyses.steps`. Gives: one tidy table for
+each analysis and seed.
 """
 
+for job, members in ANALYSIS_JOBS.items():
 
-rule model_analysis:
-    """Run one module of workflow/abrupt/analyses/ on the checkpoints of one seed."""
-    input:
-        weights=lambda wildcards: expand(
-            "results/{{scale}}/pretrain/seed{{seed}}/step{step}.safetensors",
-            step=of_analysis(wildcards.analysis)["steps"],
-        ),
-        library=lambda wildcards: library("scripts/model_analysis.py", f"abrupt/analyses/{wildcards.analysis}.py"),
-    output:
-        "results/{scale}/analyses/{analysis}/seed{seed}.csv",
-    log:
-        "results/{scale}/logs/analyses/{analysis}/seed{seed}.log",
-    benchmark:
-        "results/{scale}/benchmarks/analyses/{analysis}/seed{seed}.tsv"
-    conda:
-        MODEL_ENV
-    threads: 1
-    resources:
-        mem_mb=growing(at_scale(smoke=1500, cpu=1500, paper=4000)),
-        runtime=growing(at_scale(smoke=5, cpu=10, paper=60)),
-        gpu=GPU,
-    params:
-        task=config["task"],
-        model=config["model"],
-        pretrain=training_params(),
-        options=lambda wildcards: of_analysis(wildcards.analysis),
-        device=config["device"],
-    message:
-        "Measuring {wildcards.analysis}, seed {wildcards.seed}"
-    script:
-        "../scripts/model_analysis.py"
+    rule:
+        name:
+            f"measure_{job}"
+        input:
+            weights=expand(
+                "results/{{scale}}/pretrain/seed{{seed}}/step{step}.safetensors",
+                step=steps_of(members),
+            ),
+            library=library("scripts/measure.py", *(f"abrupt/analyses/{analysis}.py" for analysis in members)),
+        output:
+            **{analysis: f"results/{{scale}}/analyses/{analysis}/seed{{seed}}.csv" for analysis in members},
+        log:
+            f"results/{{scale}}/logs/analyses/{job}/seed{{seed}}.log",
+        benchmark:
+            f"results/{{scale}}/benchmarks/analyses/{job}/seed{{seed}}.tsv"
+        conda:
+            MODEL_ENV
+        threads: 1
+        resources:
+            mem_mb=growing(at_scale(smoke=1500, cpu=1500, paper=4000)),
+            runtime=growing(at_scale(smoke=5, cpu=10, paper=60 * len(members))),
+            gpu=GPU,
+        params:
+            task=config["task"],
+            model=config["model"],
+            pretrain=training_params(),
+            options={analysis: of_analysis(analysis) for analysis in members},
+            device=config["device"],
+        message:
+            f"Measuring {' and '.join(members)}, seed {{wildcards.seed}}"
+        script:
+            "../scripts/measure.py"
 
 
 rule baselines:

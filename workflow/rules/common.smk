@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import sys
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -28,14 +29,15 @@ from abrupt.variants import families, gpt_changes, variants
 INTERVENTIONS = ["head_ablation", "activation_patching", "component_switching"]
 # These need no matrices.
 OF_EMBEDDINGS = ["token_embeddings", "position_embeddings"]
-MODEL_ANALYSES = [
-    "completion",
-    "token_intervention",
-    *INTERVENTIONS,
-    "probes",
-    *OF_EMBEDDINGS,
-    "permuted_positions",
-]
+# Job -> analyses at the same steps. Short ones share a job: to import PyTorch takes as long as some of them.
+ANALYSIS_JOBS = {
+    "completion": ["completion"],
+    "token_intervention": ["token_intervention"],
+    "interventions": INTERVENTIONS,
+    "probes": ["probes"],
+    "embeddings": OF_EMBEDDINGS,
+    "permuted_positions": ["permuted_positions"],
+}
 
 # Figure -> what it is about, in the report's order.
 CATALOGUE = yaml.safe_load((WORKFLOW / "figures.yaml").read_text())
@@ -171,6 +173,12 @@ def of_analysis(analysis):
     steps = [config["pretrain"]["steps"]] if analysis == "completion" else config["analyses"]["steps"]
     matrices = {} if analysis in OF_EMBEDDINGS else {"matrices": config["analyses"]["matrices"]}
     return {"steps": steps, **matrices, **config["analyses"].get(analysis, {})}
+
+
+def steps_of(analyses):
+    """The steps that these analyses, of one job, have in common."""
+    (steps,) = {tuple(of_analysis(analysis)["steps"]) for analysis in analyses}
+    return steps
 
 
 def growing(value):

@@ -30,7 +30,7 @@ FIRST_GPT_ATTENTION = expand(
 
 ANALYSES = {
     analysis: expand("results/{scale}/analyses/{analysis}/seed{seed}.csv", scale=SCALE, analysis=analysis, seed=SEEDS)
-    for analysis in [*MODEL_ANALYSES, "baselines"]
+    for analysis in [*chain.from_iterable(ANALYSIS_JOBS.values()), "baselines"]
 }
 INTERVENTION = {"training": TRAINING, "token_intervention": ANALYSES["token_intervention"]}
 COMPLETION = {name: ANALYSES[name] for name in ("completion", "baselines")}

@@ -1,4 +1,4 @@
-"""Run one analysis (a module of abrupt.analyses) on the checkpoints of one seed."""
+"""Run analyses (modules of abrupt.analyses) on the checkpoints of one seed."""
 
 from importlib import import_module
 
@@ -11,9 +11,9 @@ from abrupt.task import Task
 with job_log(snakemake.log[0]):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     device = prepare_torch(params.device, snakemake.threads)
-    analysis = import_module(f"abrupt.analyses.{snakemake.wildcards.analysis}")
     run = pretraining_run(params.task, params.model, params.pretrain, seed)
-    options = dict(params.options)
-    models = Checkpoints(dict(zip(options.pop("steps"), snakemake.input.weights, strict=True)), run, device)
-    table = analysis.measure(models, Task(**params.task), seed, **options)
-    write_csv(snakemake.output[0], table.assign(seed=seed))
+    for name, output in snakemake.output.items():
+        analysis, options = import_module(f"abrupt.analyses.{name}"), dict(params.options[name])
+        models = Checkpoints(dict(zip(options.pop("steps"), snakemake.input.weights, strict=True)), run, device)
+        table = analysis.measure(models, Task(**params.task), seed, **options)
+        write_csv(output, table.assign(seed=seed))
