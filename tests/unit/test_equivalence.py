@@ -27,6 +27,7 @@ SCHEDULE = Schedule(
     eval_every=50,
     eval_matrices=8,
     precision="float32",
+    compile=False,
 )
 
 

@@ -1,9 +1,11 @@
 """The decoder against Hugging Face's, and its objective against closed forms."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from device_reads import DeviceReads
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -175,6 +177,14 @@ def test_loss_is_the_mean_cross_entropy_of_x_and_its_sums_give_the_columns():
     loss, sums = objective.loss(Stub(lambda tokens: torch.zeros(*tokens.shape, SEP + 1)), batch)
     assert loss.item() == pytest.approx(math.log(SEP + 1), rel=1e-6)
     assert objective.means(2 * sums)[:3].tolist() == pytest.approx([math.log(SEP + 1)] * 3, rel=1e-6)
+
+
+def test_a_step_reads_nothing_from_the_device():
+    objective, model = NextTokenPrediction(TASK), Gpt(replace(CONFIG, max_position_embeddings=2 * ENTRIES))
+    with DeviceReads() as reads:
+        loss, _ = objective.loss(model, objective.sample(8, 0, "x", 0, "cpu"))
+        loss.backward()
+    assert reads.seen == []
 
 
 def test_means_survive_a_batch_without_masked_entries():

@@ -1,17 +1,19 @@
 """The training loop against a plain one, and what it logs."""
 
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
+from device_reads import DeviceReads
 from tiny_run import TASK, tiny_trainer
 
 from abrupt.components import COMPONENTS, parameter_names
 from abrupt.errors import InputError
 from abrupt.objectives import MatrixCompletion, error_sums, means
 from abrupt.task import Batch, sample_batch
-from abrupt.training import Trainer, tf32_products
+from abrupt.training import Trainer, check_compiler, tf32_products
 
 
 def run(trainer, steps):
@@ -115,6 +117,64 @@ def test_bfloat16_rounds_the_products_and_keeps_the_weights_in_full_precision():
     assert all(value.dtype == torch.float32 for value in rounded.trained.values())
     losses = [trainer.rows[0][1] for trainer in (full, rounded)]
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_nothing_is_read_from_the_device_within_a_window_and_something_at_its_end():
+    trainer = run(tiny_trainer(log_every=5), 5)
+    with DeviceReads() as within:
+        run(trainer, 4)
+    with DeviceReads() as at_the_end:
+        run(trainer, 1)
+    assert within.seen == [] and at_the_end.seen != []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_is_not_waited_for_within_a_window():
+    trainer = run(tiny_trainer(device="cuda"), 5)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run(trainer, 4)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def compiled_trainer(**changes):
+    """As in a process of its own: nothing compiled is left from before."""
+    try:
+        check_compiler()
+    except InputError as error:
+        (pytest.fail if os.getenv("ABRUPT_REQUIRE_ALL") == "1" else pytest.skip)(str(error))
+    torch.compiler.reset()
+    return tiny_trainer(compile=True, **changes)
+
+
+def test_a_compiled_run_differs_by_rounding_and_goes_on_with_the_same_bits():
+    whole, plain = run(compiled_trainer(), 15), run(tiny_trainer(), 15)
+    losses = np.array(whole.rows)[:, 1]
+    assert losses == pytest.approx(np.array(plain.rows)[:, 1], rel=1e-5) and losses[-1] != plain.rows[-1][1]
+    state = {name: value.clone() for name, value in run(compiled_trainer(), 7).state().items()}
+    resumed = compiled_trainer()
+    resumed.load_state(state)
+    run(resumed, 8)
+    for name, value in whole.state().items():
+        assert torch.equal(value.nan_to_num(), resumed.state()[name].nan_to_num()), name
+
+
+def test_a_compiled_run_in_bfloat16_differs_by_rounding():
+    losses, plain = (
+        np.array(run(make(precision="bfloat16"), 10).rows)[:, 1] for make in (compiled_trainer, tiny_trainer)
+    )
+    assert losses == pytest.approx(plain, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"), [("PATH", "", "no C\\+\\+ compiler"), ("CXX", "none-such", "none-such")]
+)
+def test_compiling_without_a_compiler_is_refused(monkeypatch, variable, value, said):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=f"pretrain.compile.*{said}"):
+        tiny_trainer(compile=True)
 
 
 @pytest.mark.parametrize("stop", [1, 5, 13])

@@ -17,7 +17,7 @@ TASK = Task(
 CHECKPOINT_STEPS = (0, 100, 1000)
 
 
-def tiny_trainer(steps: int = 1000, **changes) -> Trainer:
+def tiny_trainer(steps: int = 1000, device: str = "cpu", **changes) -> Trainer:
     values = {
         "steps": steps,
         "batch_size": 8,
@@ -29,13 +29,13 @@ def tiny_trainer(steps: int = 1000, **changes) -> Trainer:
         "eval_every": 10,
         "eval_matrices": 16,
         "precision": "float32",
+        "compile": False,
     }
     model = Bert(BertConfig(TASK.vocab_size, 16, 1, 2, 32, 12))
     names = [name for name, _ in model.named_parameters()]
     initialise(model, names, make_generator(0, "init"), embedding_std=0.02, weight_std=0.2)
-    return Trainer(
-        model, names, MatrixCompletion(TASK), Schedule(**{**values, **changes}), seed=0, stream="pretrain", device="cpu"
-    )
+    schedule = Schedule(**{**values, **changes})
+    return Trainer(model, names, MatrixCompletion(TASK), schedule, seed=0, stream="pretrain", device=device)
 
 
 def outputs(folder: Path, steps: int) -> list[str]:

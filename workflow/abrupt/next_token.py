@@ -10,7 +10,7 @@ from torch import Tensor
 
 from abrupt.gpt import Gpt
 from abrupt.objectives import in_full_precision
-from abrupt.task import Batch, Task, sample_batch, token_ids
+from abrupt.task import Batch, Task, sample_batch, token_ids_in_range
 
 CHUNK_SIZE = 32
 COLUMNS = (
@@ -26,7 +26,7 @@ EVAL_COLUMNS = (*(f"eval_{name}" for name in COLUMNS), "eval_mse_masked", "eval_
 def sequences(task: Task, batch: Batch) -> tuple[Tensor, Tensor]:
     """Inputs (B, 2T) and the tokens to predict from position T on (B, T), for T = rows*columns entries:
     masked X, SEP, and X without its last entry; SEP has the first id after the task's vocabulary."""
-    labels = token_ids(task, batch.target).flatten(1)
+    labels = token_ids_in_range(task, batch.target).flatten(1)
     separator = torch.full_like(labels[:, :1], task.vocab_size)
     return torch.cat([batch.tokens, separator, labels[:, :-1]], dim=1), labels
 
@@ -107,7 +107,7 @@ class NextTokenPrediction:
         _, sums, logits = self._measured(model, batch)
         squared = (expected_values(self.task, logits) - batch.target.flatten(1)) ** 2
         of_masked = squared[~batch.observed.flatten(1)].mean()
-        of_marginal = marginal_entropy(token_ids(self.task, batch.target))
+        of_marginal = marginal_entropy(token_ids_in_range(self.task, batch.target))
         return torch.cat([means(sums), torch.stack([of_masked, of_marginal]).double()])
 
     def _measured(self, model: Gpt, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -114,10 +114,11 @@ def token_ids(task: Task, values: Tensor) -> Tensor:
             f"value {values[outside][0].item():.4g} is outside the vocabulary [-{limit}, {limit}]: "
             "raise task.max_value or scale the matrices down"
         )
-    return _token_ids_in_range(task, values)
+    return token_ids_in_range(task, values)
 
 
-def _token_ids_in_range(task: Task, values: Tensor) -> Tensor:
+def token_ids_in_range(task: Task, values: Tensor) -> Tensor:
+    """`token_ids` of values that cannot be outside: without a check a GPU is not waited for."""
     return torch.round(values * 10**task.decimals).long() + (task.max_value * 10**task.decimals + 1)
 
 
@@ -137,8 +138,8 @@ def sample_batch(task: Task, batch_size: int, seed: int, stream: str, step: int 
     generator = make_generator(seed, stream, step, device)
     target = sample_matrices(task, batch_size, generator)
     observed = sample_observed(task, batch_size, generator)
-    if task.bounded:  # no check, so no device sync
-        tokens = torch.where(observed, _token_ids_in_range(task, target), MASK_TOKEN).flatten(1)
+    if task.bounded:
+        tokens = torch.where(observed, token_ids_in_range(task, target), MASK_TOKEN).flatten(1)
     else:
         tokens = tokenise(task, target, observed)
     return Batch(tokens, target, observed)

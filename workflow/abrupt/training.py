@@ -5,9 +5,13 @@ nothing of files: `runs.py` wraps it.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +26,10 @@ from abrupt.objectives import MatrixCompletion
 class Schedule:
     """How long and how to train. `steps`, `warmup_steps`, `log_every` and `eval_every` count updates.
 
-    `precision` of matrix products: float32; tf32, which rounds their inputs to 10 bits on a GPU that can;
-    or bfloat16 by autocast. Weights, their moments and the loss are float32 always.
+    `precision` of matrix products: float32; tf32, which rounds their inputs to 10 bits on a GPU that can; or bfloat16
+    by autocast, which leaves attention over few positions on a CPU as it is. Weights, their moments and the loss are
+    float32 always. `compile`: forward and backward pass by TorchInductor, on a GPU as CUDA graphs, the same maths in
+    other rounding.
     """
 
     steps: int
@@ -36,6 +42,7 @@ class Schedule:
     eval_every: int
     eval_matrices: int
     precision: str
+    compile: bool
 
     @classmethod
     def from_config(cls, pretrain: dict[str, Any], steps: int) -> "Schedule":
@@ -57,6 +64,22 @@ def tf32_products(enabled: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def check_compiler() -> None:
+    """Raise InputError if TorchInductor would not find what it compiles with."""
+    compiler, header = os.environ.get("CXX", "g++"), Path(sysconfig.get_path("include")) / "Python.h"
+    if not shutil.which(compiler):
+        raise InputError(f"config: pretrain.compile: there is no C++ compiler {compiler} here: set it to false")
+    if not header.exists():
+        raise InputError(f"config: pretrain.compile: there is no {header} to compile with: set it to false")
+
+
+def compiled(loss: Callable[..., Any], device: str) -> Callable[..., Any]:
+    """`loss` by TorchInductor, for each size of matrix anew. Raises InputError where it cannot be."""
+    check_compiler()
+    torch.compiler.config.recompile_limit = 64  # sizes; beyond PyTorch's 8 steps would go on uncompiled
+    return torch.compile(loss, dynamic=False, mode="reduce-overhead" if device == "cuda" else None)
 
 
 class Trainer:
@@ -83,6 +106,7 @@ class Trainer:
         freeze_all_but(model, trainable)
         self.model = model.to(device)
         self.objective, self.schedule, self.seed, self.stream, self.device = objective, schedule, seed, stream, device
+        self.loss = compiled(objective.loss, device) if schedule.compile else objective.loss
         self.columns = ("step", *objective.columns, *objective.eval_columns)
         self.trained = {name: p for name, p in self.model.named_parameters() if name in trainable}
         self.optimizer = torch.optim.Adam(
@@ -102,13 +126,14 @@ class Trainer:
 
     def advance(self) -> None:
         """One update, and a new row when one is due, which raises InputError if the loss became non-finite
-        since the row before. In between nothing is read from the device, so that it never waits."""
+        since the row before. In between nothing is read from the device, so that it never waits, unless the factors'
+        law is unbounded: then it is checked that every entry has a token."""
         batch = self.objective.sample(self.schedule.batch_size, self.seed, self.stream, self.step, self.device)
         self.optimizer.param_groups[0]["lr"] = self.schedule.learning_rate_at(self.step)
         self.optimizer.zero_grad()
         with tf32_products(self.schedule.precision == "tf32"):
             with torch.autocast(self.device, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
-                loss, sums = self.objective.loss(self.model, batch)
+                loss, sums = self.loss(self.model, batch)
             loss.backward()
         self.optimizer.step()
         self.step += 1
