@@ -5,6 +5,8 @@ BIN := .venv/bin
 .PHONY: reproduce test test-all bench bench-drop report readme
 
 SEEDS ?= 0 1 2
+PRECISIONS ?= float32
+STEPS ?=
 
 reproduce: .venv/workflow  ## everything: train, analyse, draw, judge (about an hour on 2 cores)
 	$(BIN)/snakemake --cores all
@@ -22,13 +24,14 @@ bench: .venv/test  ## how fast training is, on an idle machine: results/benchmar
 	PYTHONPATH=workflow $(BIN)/python tests/benchmarks/bench.py
 
 bench-drop: .venv/test  ## wall time to the drop at the cpu scale: results/benchmarks/drop.csv (minutes for each of SEEDS)
-	PYTHONPATH=workflow $(BIN)/python tests/benchmarks/drop_time.py --seeds $(SEEDS)
+	PYTHONPATH=workflow $(BIN)/python tests/benchmarks/drop_time.py \
+		--seeds $(SEEDS) --precisions $(PRECISIONS) $(addprefix --steps ,$(STEPS))
 
 report: .venv/workflow  ## report.zip, after `make reproduce`
 	$(BIN)/snakemake --report report.zip
 
-readme: .venv/workflow  ## the README's table of figures, from workflow/figures.yaml and figure_costs.tsv
-	PYTHONPATH=workflow $(BIN)/python -m abrupt.readme
+readme: .venv/workflow  ## the README's table of figures; COSTS=results/cpu/benchmarks/figure_costs.tsv puts new costs into it
+	PYTHONPATH=workflow $(BIN)/python -m abrupt.readme $(COSTS)
 
 .venv/workflow: envs/requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -r $<

@@ -56,7 +56,8 @@ class AuthorsModel(nn.Module):
 
 @contextmanager
 def as_pytorch_comes() -> Iterator[None]:
-    """PyTorch's defaults, full-precision products and no determinism, whatever our loop has set."""
+    """Full-precision products and no determinism, as PyTorch comes, whatever our loop has set. What else
+    `prepare_torch` sets for the process, memory kept and denormal numbers flushed, stays: in the baseline's favour."""
     precision, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
     torch.set_float32_matmul_precision("highest")
     torch.use_deterministic_algorithms(False)

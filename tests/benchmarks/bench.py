@@ -10,9 +10,11 @@ machine.json.
 | benchmark                                            | contenders                                                 |
 |------------------------------------------------------|------------------------------------------------------------|
 | training                                             | pretraining, the authors' loop, the run of each component, |
-|                                                      | parts of our step, square matrix products as the ceiling   |
+|                                                      | pretraining compiled and in other precisions, parts of our |
+|                                                      | step, square matrix products as the ceiling                |
 | matrix_size, batch_size, width, depth, threads       | pretraining at the cpu scale, one number varied            |
 | jobs                                                 | several processes at once, in steps a second together      |
+| memory                                               | pretraining, a process for each shape                      |
 """
 
 import argparse
@@ -33,20 +35,33 @@ import torch.nn.functional as F
 import transformers
 from baseline import EVAL_MATRICES, AuthorsLoop, as_pytorch_comes
 from flops import baseline_flops, component_flops, forward_flops
-from jobs import layouts, steps_per_second
+from jobs import layouts, peak_memory, steps_per_second
 from shapes import CORES, Shape, all_shapes, core_counts, work_axes
-from timing import Contender, interleaved, spread
+from timing import Contender, Pace, interleaved, spread
 
 from abrupt.components import COMPONENTS
 from abrupt.cost import training_flops
+from abrupt.errors import InputError
 from abrupt.figures.style import save
 from abrupt.files import write_atomically, write_csv
 from abrupt.job import prepare_torch
-from abrupt.settings import merged
+from abrupt.settings import Config, merged
+from abrupt.training import check_compiler
 from report import draw, markdown
 
-GEMM_SIZE = 2048
-CEILING = "sgemm"
+# Of pretraining: how a trainer may be configured to take less time for nearly the same.
+VARIANTS = {
+    "cpu": {"bfloat16": {"precision": "bfloat16"}, "compiled": {"compile": True}},
+    "cuda": {
+        "tf32": {"precision": "tf32"},
+        "bfloat16": {"precision": "bfloat16"},
+        "compiled": {"compile": True},
+        "tf32_compiled": {"precision": "tf32", "compile": True},
+        "bfloat16_compiled": {"precision": "bfloat16", "compile": True},
+    },
+}
+GEMM_SIZES = {"cpu": 2048, "cuda": 8192}
+CEILINGS = {"float32": "sgemm", "tf32": "tf32_gemm", "bfloat16": "bf16_gemm"}  # of each precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +94,25 @@ def training_contenders(shape: Shape, device: str) -> list[Contender]:
             run = shape.trainer(device, name).advance
             flops = component_flops(name, *work, length)
             contenders.append(Contender(name, run, shape.threads, flops, "pretraining"))
+    if shape.variants:
+        for name, changes in variants(device).items():
+            changed = dataclasses.replace(shape, config=merged(shape.config, {"pretrain": changes}))
+            run, ceiling = changed.trainer(device).advance, CEILINGS[changed.schedule.precision]
+            flops = training_flops(*work, length)
+            contenders.append(Contender(name, run, shape.threads, flops, "authors_loop", ceiling))
     if shape.parts:
         contenders += part_contenders(shape, device)
     return contenders + gemm_contenders(shape.threads, device)
+
+
+def variants(device: str) -> dict[str, Config]:
+    """Those of VARIANTS that can be measured here."""
+    try:
+        check_compiler()
+    except InputError as error:
+        print(f"Nothing is compiled: {error}")
+        return {name: changes for name, changes in VARIANTS[device].items() if "compile" not in changes}
+    return VARIANTS[device]
 
 
 def part_contenders(shape: Shape, device: str) -> list[Contender]:
@@ -99,7 +130,8 @@ def part_contenders(shape: Shape, device: str) -> list[Contender]:
         trainer.optimizer.zero_grad()
         predict().backward()
 
-    differentiate()  # the optimiser has something to do from its first turn on
+    differentiate()  # the optimiser has something to do from its first turn on, and leaves the weights as they are
+    trainer.optimizer.param_groups[0]["lr"] = 0.0
     parts: dict[str, tuple[Callable[[], Any], float]] = {
         "sampling": (lambda: objective.sample(schedule.batch_size, 0, "pretrain", 0, device), math.nan),
         "forward": (predict, forward_flops(*sizes)),
@@ -112,17 +144,18 @@ def part_contenders(shape: Shape, device: str) -> list[Contender]:
 
 def gemm_contenders(threads: int, device: str) -> list[Contender]:
     """Large square matrix products: float32, bfloat16, and on a GPU float32 through TF32 too."""
-    precisions = {CEILING: (torch.float32, "highest"), "bf16_gemm": (torch.bfloat16, "highest")}
+    precisions = {"sgemm": (torch.float32, "highest"), "bf16_gemm": (torch.bfloat16, "highest")}
     if device == "cuda":
         precisions["tf32_gemm"] = (torch.float32, "high")
     return [
-        Contender(name, _gemm(dtype, precision, device), threads, 2.0 * GEMM_SIZE**3)
+        Contender(name, _gemm(dtype, precision, device), threads, 2.0 * GEMM_SIZES[device] ** 3)
         for name, (dtype, precision) in precisions.items()
     ]
 
 
 def _gemm(dtype: torch.dtype, precision: str, device: str) -> Callable[[], None]:
-    left, right = torch.randn(2, GEMM_SIZE, GEMM_SIZE, device=device).to(dtype)
+    size = GEMM_SIZES[device]
+    left, right = torch.randn(2, size, size, device=device).to(dtype)
     product = torch.empty_like(left)
 
     def run() -> None:
@@ -154,7 +187,7 @@ def axis_contenders(shape: Shape, axis: str, device: str) -> list[Contender]:
 def rows_of(benchmark: str, shape: str, contenders: list[Contender], times: np.ndarray) -> list[dict[str, Any]]:
     """The table of one group; `times` in ms, (contender, turn). `ratio` is the reference's time over one's own."""
     by_name = {contender.name: index for index, contender in enumerate(contenders)}
-    ceilings = {c.threads: c.flops / times[index] for index, c in enumerate(contenders) if c.name == CEILING}
+    ceilings = {(c.name, c.threads): c.flops / times[index] for index, c in enumerate(contenders)}
     rows = []
     for contender, own in zip(contenders, times, strict=True):
         row = {
@@ -168,7 +201,7 @@ def rows_of(benchmark: str, shape: str, contenders: list[Contender], times: np.n
             **dict(zip(("ms", "ms_q1", "ms_q3"), spread(own), strict=True)),
             "flops": contender.flops,
             "gflops_per_second": np.median(contender.flops / own) / 1e6,
-            "fraction_of_ceiling": np.median(contender.flops / own / ceilings[contender.threads]),
+            "fraction_of_ceiling": np.median(contender.flops / own / ceilings[contender.ceiling, contender.threads]),
         }
         if contender.reference:
             reference = by_name[contender.reference]
@@ -182,10 +215,10 @@ def rows_of(benchmark: str, shape: str, contenders: list[Contender], times: np.n
     return rows
 
 
-def job_rows(shape: Shape, turns: int, seconds: float) -> list[dict[str, Any]]:
+def job_rows(shape: Shape, turns: int, seconds: float, device: str) -> list[dict[str, Any]]:
     """Jobs side by side; `ms` is wall time over the steps of all jobs, `ratio` against one job on one thread."""
-    of_layouts = layouts(CORES)
-    times = 1000 / steps_per_second(shape, of_layouts, turns, seconds)
+    of_layouts = layouts(CORES) if device == "cpu" else [(jobs, 1) for jobs in (1, 2, 4)]
+    times = 1000 / steps_per_second(shape, of_layouts, turns, seconds, device)
     rows = []
     for (jobs, threads), own in zip(of_layouts, times, strict=True):
         rows.append(
@@ -205,19 +238,32 @@ def job_rows(shape: Shape, turns: int, seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
+def memory_row(shape: Shape) -> dict[str, Any]:
+    """Peak memory of a process that makes two updates and evaluates."""
+    peak = peak_memory(shape)
+    about = {"benchmark": "memory", "shape": shape.name, "contender": "pretraining", "jobs": 1, "threads": 1}
+    return {**about, "turns": 1, "peak_rss_mb": peak}
+
+
 def run_suite(shapes: list[Shape], axes_shape: Shape, axes: list[str], effort: Effort, device: str) -> pd.DataFrame:
     """Everything, as one table: `shapes` against the authors' loop, then the cost of `axes_shape` along `axes`."""
     rows = []
+    # Otherwise a step that was compiled for too many shapes goes on uncompiled.
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    # On a GPU a step is over before the clock is read well.
+    pace = Pace(effort.seconds, warm_up=3, least_steps=200) if device == "cuda" else Pace(effort.seconds)
     for shape in shapes:
+        torch.compiler.reset()
         contenders = training_contenders(shape, device)
-        times = interleaved(contenders, min(shape.turns, effort.turns), effort.seconds, shape.name)
+        times = interleaved(contenders, min(shape.turns, effort.turns), pace, shape.name)
         rows += rows_of("training", shape.name, contenders, times)
     for axis in axes:
         contenders = axis_contenders(axes_shape, axis, device)
-        times = interleaved(contenders, effort.axis_turns, effort.seconds, axis)
+        times = interleaved(contenders, effort.axis_turns, pace, axis)
         rows += rows_of(axis, axes_shape.name, contenders, times)
+    rows += job_rows(axes_shape, effort.axis_turns, effort.job_seconds, device)
     if device == "cpu":
-        rows += job_rows(axes_shape, effort.axis_turns, effort.job_seconds)
+        rows += [memory_row(shape) for shape in shapes]
     return pd.DataFrame(rows)
 
 
@@ -261,7 +307,8 @@ def main() -> None:
     table = run_suite(shapes, cpu_scale, axes, QUICK if arguments.quick else Effort(), device)
     about = {**machine(), "device": device, "quick": arguments.quick, "load_before": load_before}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_csv(arguments.out / "bench.csv", table)
+    on = {name: about[name] for name in ("cpu", "cores", "gpu", "torch")}
+    write_csv(arguments.out / "bench.csv", table.assign(**on))
     write_atomically(arguments.out / "machine.json", (json.dumps(about, indent=2) + "\n").encode())
     text = markdown(table, about)
     write_atomically(arguments.out / "bench.md", text.encode())

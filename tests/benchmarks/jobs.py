@@ -1,9 +1,11 @@
 """Jobs side by side: processes that train the same shape at the same time, and their steps a second together."""
 
 import multiprocessing
+import re
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ def layouts(cores: int) -> list[Layout]:
     return [*((jobs, 1) for jobs in counts), *([(1, 2)] if cores > 1 else [])]
 
 
-def steps_per_second(shape: Shape, of_layouts: list[Layout], turns: int, seconds: float) -> np.ndarray:
+def steps_per_second(shape: Shape, of_layouts: list[Layout], turns: int, seconds: float, device: str) -> np.ndarray:
     """Steps a second of all jobs together, (layout, turn): layouts take turns, `seconds` each. The processes live
     through all turns, and those that a layout does not need wait for a message meanwhile."""
     context = multiprocessing.get_context("spawn")
@@ -29,7 +31,7 @@ def steps_per_second(shape: Shape, of_layouts: list[Layout], turns: int, seconds
     pipes = []
     for _ in range(max(barriers)):
         ours, theirs = context.Pipe()
-        context.Process(target=_work, args=(shape, seconds, barriers, theirs), daemon=True).start()
+        context.Process(target=_work, args=(shape, seconds, barriers, theirs, device), daemon=True).start()
         theirs.close()  # the worker has its own, so that the pipe ends with it
         pipes.append(ours)
     rates = np.empty((len(of_layouts), turns))
@@ -45,10 +47,10 @@ def steps_per_second(shape: Shape, of_layouts: list[Layout], turns: int, seconds
     return rates
 
 
-def _work(shape: Shape, seconds: float, barriers: dict[int, Barrier], pipe: Connection) -> None:
+def _work(shape: Shape, seconds: float, barriers: dict[int, Barrier], pipe: Connection, device: str) -> None:
     """Of one process: train for `seconds` whenever told to, together with the others, and send steps a second."""
-    prepare_torch("cpu", threads=1)
-    trainer = shape.trainer("cpu")
+    prepare_torch(device, threads=1)
+    trainer = shape.trainer(device)
     trainer.advance()
     pipe.send("ready")
     while True:
@@ -64,3 +66,26 @@ def _work(shape: Shape, seconds: float, barriers: dict[int, Barrier], pipe: Conn
             trainer.advance()
             steps += 1
         pipe.send(steps / (time.perf_counter() - start))
+
+
+def peak_memory(shape: Shape) -> float:
+    """The most resident memory (MB) of a process of one thread that makes two updates and evaluates, on a CPU."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_fill, args=(shape, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    peak = ours.recv()
+    process.join()
+    return peak
+
+
+def _fill(shape: Shape, pipe: Connection) -> None:
+    prepare_torch("cpu", threads=1)
+    trainer = shape.trainer("cpu")
+    for _ in range(2):
+        trainer.advance()
+    trainer.objective.evaluate(trainer.model, trainer.eval_batches)
+    # Not getrusage: a new process has its parent's peak there.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    pipe.send(int(peak) / 1024)

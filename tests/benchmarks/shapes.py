@@ -28,14 +28,15 @@ def scale_config(scale: str, changes: Config | None = None) -> Config:
 
 @dataclass(frozen=True)
 class Shape:
-    """One configuration, trained with `threads` and measured in up to `turns` turns. `components` and `parts` say
-    whether the component runs and the parts of a step are measured too."""
+    """One configuration, trained with `threads` and measured in up to `turns` turns. `components`, `variants` and
+    `parts` say whether the component runs, other ways to do the same and the parts of a step are measured too."""
 
     name: str
     config: Config
     threads: int
     turns: int = 15
     components: bool = False
+    variants: bool = False
     parts: bool = False
 
     @property
@@ -71,14 +72,14 @@ def all_shapes(everything: bool) -> list[Shape]:
     narrow = {"model": {"num_hidden_layers": 4, "num_attention_heads": 8}, "pretrain": {"batch_size": 32}}
     batch32 = {"pretrain": {"batch_size": 32}}
     shapes = [
-        Shape("smoke", scale_config("smoke"), 1, parts=True),
-        Shape("cpu", scale_config("cpu"), 1, components=True, parts=True),
-        Shape("narrow_heads", scale_config("cpu", narrow), 1, components=True, parts=True),
-        Shape("paper_batch32", scale_config("paper", batch32), CORES, turns=5, parts=True),
+        Shape("smoke", scale_config("smoke"), 1, components=True, parts=True),
+        Shape("cpu", scale_config("cpu"), 1, components=True, variants=True, parts=True),
+        Shape("narrow_heads", scale_config("cpu", narrow), 1, components=True, variants=True, parts=True),
+        Shape("paper_batch32", scale_config("paper", batch32), CORES, turns=5, components=True, parts=True),
         Shape("paper", scale_config("paper"), CORES, turns=3),
     ]
     if everything:
-        shapes = [replace(shape, turns=15, components=True, parts=True) for shape in shapes]
+        shapes = [replace(shape, turns=15, components=True, variants=True, parts=True) for shape in shapes]
     return shapes
 
 

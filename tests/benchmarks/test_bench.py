@@ -1,15 +1,19 @@
 """The benchmark suite at a tiny shape: complete, with the right counts, against a baseline that computes the same."""
 
 import sys
+import time
 
 import bench
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from baseline import EVAL_MATRICES, AuthorsLoop
+from bench import rows_of
 from drop_time import time_to_drop
 from flops import baseline_flops, component_flops, forward_flops
 from shapes import Shape, all_shapes, scale_config
+from timing import Contender, Pace, steps_per_turn
 from torch.utils.flop_counter import FlopCounterMode
 
 from abrupt.bert import Hooks
@@ -29,6 +33,7 @@ TINY = Shape(
     ),
     threads=1,
     components=True,
+    variants=True,
     parts=True,
 )
 LENGTH, BATCH = 9, 5
@@ -37,7 +42,8 @@ LENGTH, BATCH = 9, 5
 @pytest.fixture(scope="module")
 def table():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "GEMM_SIZE", 32)
+        patch.setitem(bench.GEMM_SIZES, "cpu", 32)
+        patch.setitem(bench.VARIANTS, "cpu", {"bfloat16": {"precision": "bfloat16"}})  # compiling takes long
         effort = bench.Effort(seconds=0, job_seconds=0.05, turns=2, axis_turns=1)
         return bench.run_suite([TINY], TINY, list(AXES), effort, "cpu")
 
@@ -46,26 +52,48 @@ def test_every_contender_is_in_the_table_with_a_positive_time(table):
     training = table[table["benchmark"] == "training"]
     parts = {"sampling", "forward", "forward_backward", "optimiser", "evaluation"}
     assert set(training["contender"]) == {
-        "pretraining", "authors_loop", *COMPONENTS, *parts, "sgemm", "bf16_gemm",
+        "pretraining", "authors_loop", "bfloat16", *COMPONENTS, *parts, "sgemm", "bf16_gemm",
     }  # fmt: skip
-    assert set(table["benchmark"]) == {"training", *AXES, "jobs"}
-    assert (table[["ms", "ms_q1", "ms_q3"]] > 0).all(axis=None)
+    assert set(table["benchmark"]) == {"training", *AXES, "jobs", "memory"}
+    timed = table[table["benchmark"] != "memory"]
+    assert (timed[["ms", "ms_q1", "ms_q3"]] > 0).all(axis=None)
+    assert table["peak_rss_mb"].dropna().tolist() == [pytest.approx(350, abs=250)]  # no more than the tiny run has
     assert (training["turns"] == 2).all()
 
 
-def test_ratios_and_fractions_follow_from_the_times(table):
+def test_what_is_compared_with_what(table):
     rows = table[table["benchmark"] == "training"].set_index("contender")
-    ours = rows.loc["pretraining"]
-    assert ours["ratio_q1"] <= ours["ratio"] <= ours["ratio_q3"]
-    assert ours["flop_bound"] == pytest.approx((3 + 1 + EVAL_MATRICES / BATCH) / 3)
-    assert rows.loc["sgemm", "fraction_of_ceiling"] == 1
+    assert set(rows.loc[["pretraining", "bfloat16"], "reference"]) == {"authors_loop"}
+    assert rows.loc["pretraining", "flop_bound"] == pytest.approx((3 + 1 + EVAL_MATRICES / BATCH) / 3)
     assert set(rows.loc[list(COMPONENTS), "reference"]) == {"pretraining"}
+    assert rows.loc["bf16_gemm", "fraction_of_ceiling"] != 1 and rows.loc["sgemm", "fraction_of_ceiling"] == 1
+
+
+def test_a_slow_first_step_decides_nothing():
+    delays = iter([0.5, 0.001])
+    contender = Contender("compiled", lambda: time.sleep(next(delays)))
+    assert steps_per_turn(contender, turns=1, pace=Pace(seconds=0.2)) > 2
+
+
+def test_each_contender_makes_the_least_number_of_steps():
+    assert steps_per_turn(Contender("quick", lambda: None), turns=15, pace=Pace(seconds=0, least_steps=200)) == 14
+
+
+def test_a_ratio_is_the_median_of_ratios_within_turns_and_a_fraction_that_of_speeds():
+    ours = Contender("ours", list, flops=100, reference="theirs")
+    contenders = [ours, Contender("theirs", list, flops=250), Contender("sgemm", list, flops=1000)]
+    times = np.array([[1.0, 1.0, 4.0], [2.0, 3.0, 20.0], [5.0, 5.0, 5.0]])
+    row = rows_of("training", "any", contenders, times)[0]
+    assert row["ms"] == 1 and row["ratio"] == 3 and row["flop_bound"] == 2.5
+    assert row["fraction_of_ceiling"] == pytest.approx(100 / 1 / (1000 / 5))
 
 
 def test_the_report_has_every_shape_contender_and_axis(table):
     text = markdown(table, {"cpu": "a machine", "blas": ["one", "two"]})
     for name in ("tiny | pretraining", *COMPONENTS, "sampling", "bf16_gemm", "depth | 6", "a machine", "one, two"):
         assert name in text
+    jobs = text[text.index("## Jobs") :].splitlines()[4]
+    assert jobs.startswith("| 1 | 1 | ")
     titles = [axes.get_title() or axes.get_xlabel() for axes in draw(table).axes]
     assert len(titles) == 9 and titles[-1] == "jobs"
 
@@ -161,6 +189,13 @@ def test_time_to_drop_stops_the_run_once_the_drop_is_found():
     result = time_to_drop(command, plateau=0.1)
     assert result["onset_step"] == 100 and result["last_step"] < 150
     assert 0 < result["seconds_to_first_step"] < result["seconds_to_onset"] < result["seconds"]
+
+
+def test_time_to_drop_goes_on_to_the_steps_asked_for():
+    command = [sys.executable, "-c", TELLS.format(loss="0.1 if step <= 100 else 0.001")]
+    result = time_to_drop(command, plateau=0.1, steps=300)
+    assert result["onset_step"] == 100 and result["last_step"] == 300
+    assert result["final_mse_masked"] == 0.001
 
 
 def test_time_to_drop_of_a_run_without_a_drop_is_censored():

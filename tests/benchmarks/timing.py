@@ -14,8 +14,8 @@ from tqdm import tqdm
 class Contender:
     """Something to time: `run()` is one step, of `flops` operations.
 
-    `reference` names the contender of the same group that it is compared with; `value` is the number that is varied
-    in the group, if any.
+    `reference` names the contender of the same group that it is compared with, `ceiling` the matrix product; `value`
+    is the number that is varied in the group, if any.
     """
 
     name: str
@@ -23,12 +23,15 @@ class Contender:
     threads: int = 1
     flops: float = math.nan
     reference: str = ""
+    ceiling: str = "sgemm"
     value: float = math.nan
 
 
 def milliseconds(contender: Contender, steps: int) -> float:
-    """Wall time of one of `steps` steps."""
-    torch.set_num_threads(contender.threads)
+    """Wall time of one of `steps` steps; after a change of threads there is one more before the clock starts."""
+    if torch.get_num_threads() != contender.threads:
+        torch.set_num_threads(contender.threads)
+        contender.run()
     _synchronise()
     start = time.perf_counter()
     for _ in range(steps):
@@ -43,17 +46,27 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def steps_per_turn(contender: Contender, seconds: float) -> int:
-    """How many steps take about `seconds`. The first step is a warm-up, unless it alone took longer."""
-    first = milliseconds(contender, 1)
-    later = first if first > 1000 * seconds else milliseconds(contender, 1)
-    return max(1, round(1000 * seconds / later))
+@dataclass(frozen=True)
+class Pace:
+    """How each contender is timed: `seconds` a turn, at least `least_steps` in all turns, after `warm_up` steps: one
+    loads libraries and compiles, on a GPU two more record a graph and replay it."""
+
+    seconds: float
+    warm_up: int = 1
+    least_steps: int = 1
 
 
-def interleaved(contenders: list[Contender], turns: int, seconds: float, label: str) -> np.ndarray:
+def steps_per_turn(contender: Contender, turns: int, pace: Pace) -> int:
+    """How many steps to time in a turn."""
+    for _ in range(pace.warm_up):
+        contender.run()
+    return max(1, round(1000 * pace.seconds / milliseconds(contender, 1)), math.ceil(pace.least_steps / turns))
+
+
+def interleaved(contenders: list[Contender], turns: int, pace: Pace, label: str) -> np.ndarray:
     """Milliseconds a step, (contender, turn). Every second round goes backwards, against drift of the machine."""
     threads = torch.get_num_threads()
-    steps = [steps_per_turn(contender, seconds) for contender in contenders]
+    steps = [steps_per_turn(contender, turns, pace) for contender in contenders]
     times = np.empty((len(contenders), turns))
     for turn in tqdm(range(turns), desc=label, unit="round"):
         order = range(len(contenders))
