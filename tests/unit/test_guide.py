@@ -9,7 +9,7 @@ import yaml
 
 from abrupt.guide import NOTHING, guide
 from abrupt.observation import Observation
-from abrupt.readme import BEGIN, END, current_readme, readme_table, with_table
+from abrupt.readme import BEGIN, END, current_readme, readme_table, with_measured, with_table
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUED = yaml.safe_load((ROOT / "workflow/figures.yaml").read_text()).items()
@@ -72,6 +72,13 @@ def test_readme_table_has_a_row_for_each_figure_and_its_cost_at_each_scale():
 
 def test_only_what_is_between_the_marks_is_replaced():
     assert with_table(f"a\n{BEGIN}\nold\n{END}\nb\n", "new") == f"a\n{BEGIN}\nnew\n{END}\nb\n"
+
+
+def test_measured_costs_replace_those_of_the_same_figure_and_scale_alone():
+    old = pd.DataFrame({"figure": ["a", "a", "b"], "scale": ["smoke", "cpu", "cpu"], "job_minutes": [1.0, 2.0, 3.0]})
+    new = pd.DataFrame({"figure": ["a", "c"], "scale": ["cpu", "cpu"], "job_minutes": [4.0, 5.0]})
+    costs = with_measured(old, [new]).set_index(["figure", "scale"])["job_minutes"].to_dict()
+    assert costs == {("a", "smoke"): 1, ("a", "cpu"): 4, ("b", "cpu"): 3, ("c", "cpu"): 5}
 
 
 def test_readme_is_what_make_readme_gives():

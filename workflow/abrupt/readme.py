@@ -1,6 +1,7 @@
 """The README's table of figures, made from the workflow's own catalogue and costs: `make readme`."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def current_readme(root: Path) -> str:
     return with_table((root / "README.md").read_text(), readme_table(catalogue, costs))
 
 
-if __name__ == "__main__":  # make readme
+def with_measured(costs: pd.DataFrame, measured: list[pd.DataFrame]) -> pd.DataFrame:
+    """`costs` with the rows of figures and scales that were `measured` in their place; in alphabetical order."""
+    rows = pd.concat([costs, *measured]).drop_duplicates(["figure", "scale"], keep="last")
+    return rows.sort_values(["figure", "scale"])
+
+
+if __name__ == "__main__":  # make readme [COSTS="results/cpu/benchmarks/figure_costs.tsv"]
     repository = Path(__file__).resolve().parents[2]
+    path = repository / "workflow" / "figure_costs.tsv"
+    committed, *measured = [pd.read_csv(file, sep="\t") for file in (path, *sys.argv[1:])]
+    with_measured(committed, measured).to_csv(path, sep="\t", index=False)
     (repository / "README.md").write_text(current_readme(repository))
