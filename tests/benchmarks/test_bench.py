@@ -64,7 +64,9 @@ def test_every_contender_is_in_the_table_with_a_positive_time(table):
 def test_what_is_compared_with_what(table):
     rows = table[table["benchmark"] == "training"].set_index("contender")
     assert set(rows.loc[["pretraining", "bfloat16"], "reference"]) == {"authors_loop"}
-    assert rows.loc["pretraining", "flop_bound"] == pytest.approx((3 + 1 + EVAL_MATRICES / BATCH) / 3)
+    ours = rows.loc["pretraining"]
+    assert ours["ratio_q1"] <= ours["ratio"] <= ours["ratio_q3"]
+    assert ours["flop_bound"] == pytest.approx((3 + 1 + EVAL_MATRICES / BATCH) / 3)
     assert set(rows.loc[list(COMPONENTS), "reference"]) == {"pretraining"}
     assert rows.loc["bf16_gemm", "fraction_of_ceiling"] != 1 and rows.loc["sgemm", "fraction_of_ceiling"] == 1
 
