@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers import BertConfig as HfConfig
 from transformers import BertModel as HfModel
 
-from abrupt.bert import Bert, BertConfig
-from abrupt.task import Batch, Task, sample_batch
+from abrupt.models.bert import Bert, BertConfig
+from abrupt.sampling import Batch, sample_batch
+from abrupt.task import Task
 
 EVAL_MATRICES = 64
 

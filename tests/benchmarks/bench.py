@@ -39,14 +39,14 @@ from jobs import layouts, peak_memory, steps_per_second
 from shapes import CORES, Shape, all_shapes, core_counts, work_axes
 from timing import Contender, Pace, interleaved, spread
 
-from abrupt.components import COMPONENTS
-from abrupt.cost import training_flops
+from abrupt.config.settings import Config, merged
 from abrupt.errors import InputError
 from abrupt.figures.style import save
-from abrupt.files import write_atomically, write_csv
 from abrupt.job import prepare_torch
-from abrupt.settings import Config, merged
-from abrupt.training import check_compiler
+from abrupt.models.components import COMPONENTS
+from abrupt.storage.files import write_atomically, write_csv
+from abrupt.training.cost import training_flops
+from abrupt.training.loop import check_compiler
 from report import draw, markdown
 
 # Of pretraining: how a trainer may be configured to take less time for nearly the same.

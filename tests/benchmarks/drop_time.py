@@ -6,7 +6,7 @@ A run takes about 4 minutes, 12 to step 12000.
 
 Every run is a process of its own that does what pretraining does, without Snakemake and without saving. It tells each
 logged loss as it comes; the clock is outside, and starts before Python does. The run is stopped once
-`abrupt.drop.detect_drop` finds the drop in what was logged, or at STEPS if they are given: then what follows the drop
+`abrupt.scores.drop.detect_drop` finds the drop in what was logged, or at STEPS if they are given: then what follows the drop
 can be compared too. Nothing else should run meanwhile. Written to `--out`: drop.csv, one row for each precision and
 seed; without a drop the columns of the drop are empty.
 """
@@ -25,9 +25,9 @@ import numpy as np
 import pandas as pd
 from shapes import Shape, scale_config
 
-from abrupt.drop import detect_drop, plateau_mse_masked
-from abrupt.files import write_csv
 from abrupt.job import prepare_torch
+from abrupt.scores.drop import detect_drop, plateau_mse_masked
+from abrupt.storage.files import write_csv
 
 THREADS = 1
 

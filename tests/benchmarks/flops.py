@@ -1,7 +1,7 @@
 """Floating-point operations of one step: matrix products of the encoder only, a multiply and an add each.
 
 Every product y = x W costs the same three times: forward, for the gradient of its input, and for that of its
-weight. Pretraining needs all three everywhere (`abrupt.cost.training_flops`); a component run needs fewer. Both
+weight. Pretraining needs all three everywhere (`abrupt.training.cost.training_flops`); a component run needs fewer. Both
 operands of the two products inside attention are inputs.
 
 | products of a layer           | pretraining | embeddings | attention          | mlp                |
@@ -16,8 +16,8 @@ Layer 0 differs because nothing below it is trained. The read-out, under a thous
 sizes, is left out as in `training_flops`.
 """
 
-from abrupt.bert import BertConfig
-from abrupt.cost import training_flops
+from abrupt.models.bert import BertConfig
+from abrupt.training.cost import training_flops
 
 # Times that the products of (query-key-value, inside attention, output, first MLP map, second MLP map) are computed
 # in one step: in layer 0, in the layers after it.

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator
 
-from abrupt.components import COMPONENTS
 from abrupt.figures.style import GREY, TEXT_WIDTH, new_figure, styled
+from abrupt.models.components import COMPONENTS
 
 PARTS = ("sampling", "forward", "forward_backward", "optimiser", "evaluation")
 GEMMS = ("sgemm", "bf16_gemm", "tf32_gemm")

@@ -7,13 +7,14 @@ from typing import Any
 
 import yaml
 
-from abrupt.bert import Bert, initialise
-from abrupt.checkpoint import build_model
-from abrupt.components import COMPONENTS, parameter_names
-from abrupt.objectives import MatrixCompletion
-from abrupt.settings import Config, merged
-from abrupt.task import Task, make_generator
-from abrupt.training import Schedule, Trainer
+from abrupt.config.settings import Config, merged
+from abrupt.models.bert import Bert, initialise
+from abrupt.models.components import COMPONENTS, parameter_names
+from abrupt.sampling import make_generator
+from abrupt.storage.checkpoints import build_model
+from abrupt.task import Task
+from abrupt.training.loop import Schedule, Trainer
+from abrupt.training.objectives import MatrixCompletion
 
 ROOT = Path(__file__).resolve().parents[2]
 CORES = len(os.sched_getaffinity(0))

@@ -16,9 +16,9 @@ from shapes import Shape, all_shapes, scale_config
 from timing import Contender, Pace, steps_per_turn
 from torch.utils.flop_counter import FlopCounterMode
 
-from abrupt.bert import Hooks
-from abrupt.components import COMPONENTS
-from abrupt.cost import training_flops
+from abrupt.models.bert import Hooks
+from abrupt.models.components import COMPONENTS
+from abrupt.training.cost import training_flops
 from report import AXES, draw, markdown
 
 TINY = Shape(

@@ -8,8 +8,8 @@ from torch import nn
 
 from abrupt.analyses import baselines, completion, held_out, token_intervention
 from abrupt.errors import InputError
-from abrupt.shifts import TASK_COLUMNS
-from abrupt.task import Batch, Task, make_generator, sample_batch, sample_matrices
+from abrupt.sampling import Batch, make_generator, sample_batch, sample_matrices
+from abrupt.task import TASK_COLUMNS, Task
 
 TASK = Task(
     rows=5, columns=6, rank=2, mask_probability=0.3, decimals=2, max_value=2, factor_law="uniform", factor_scale=1

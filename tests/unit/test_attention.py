@@ -10,11 +10,12 @@ from torch import nn
 
 from abrupt.analyses import attention
 from abrupt.analyses.attention import DIMENSIONS, KEY_GROUPS, QUERY_GROUPS, extract, key_groups, mask_patterns
-from abrupt.attention_file import read_attention, write_attention
-from abrupt.bert import Bert, BertConfig, initialise
 from abrupt.errors import DamagedFileError, InputError
-from abrupt.head_scores import tidy_shares
-from abrupt.task import Batch, Task, sample_batch, tokenise
+from abrupt.models.bert import Bert, BertConfig, initialise
+from abrupt.sampling import Batch, sample_batch, tokenise
+from abrupt.scores.heads import tidy_shares
+from abrupt.storage.attention_files import read_attention, write_attention
+from abrupt.task import Task
 
 TASK = Task(
     rows=3, columns=4, rank=1, mask_probability=0.4, decimals=2, max_value=1, factor_law="uniform", factor_scale=1

@@ -4,7 +4,7 @@ import pytest
 import torch
 from baseline import AuthorsModel
 
-from abrupt.bert import Bert, BertConfig, CpuAttention, Hooks, fused_attention, initialise
+from abrupt.models.bert import Bert, BertConfig, CpuAttention, Hooks, fused_attention, initialise
 
 # Every size differs from every other, and none is a power of two.
 SIZES = {

@@ -8,8 +8,8 @@ import pytest
 from abrupt.claims import CLAIMS, SeedRun, findings
 from abrupt.claims.finding import FOR_COMPARISON, IN_OWN_RUNS
 from abrupt.claims.own_runs import decoder_shares, introduction_of_runs, own_runs, plateau_level
-from abrupt.drop import find_copying
-from abrupt.verdicts import claims_html, claims_markdown, claims_table, introduction, overall_verdict
+from abrupt.claims.verdicts import claims_html, claims_markdown, claims_table, introduction, overall_verdict
+from abrupt.scores.drop import find_copying
 
 RANK, MASK_PROBABILITY = 2, 0.3
 PLATEAU = 2 / 9

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from abrupt.analyses.baselines import als_ridges, oracle_ridge
-from abrupt.analyses.completion import held_out_in_vocabulary
-from abrupt.classical import (
+from abrupt.analyses.classical import (
     NuclearNorm,
     alternating_least_squares,
     column_space_oracle,
@@ -12,6 +11,7 @@ from abrupt.classical import (
     nuclear_norm,
     side_by_side,
 )
+from abrupt.analyses.completion import held_out_in_vocabulary
 from abrupt.errors import InputError
 from abrupt.task import Task
 

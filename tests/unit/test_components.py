@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from abrupt.bert import Bert, BertConfig
-from abrupt.components import COMPONENTS, PART_PATTERNS, freeze_all_but, parameter_names
+from abrupt.models.bert import Bert, BertConfig
+from abrupt.models.components import COMPONENTS, PART_PATTERNS, freeze_all_but, parameter_names
 
 SIZES = [BertConfig(20, 12, 1, 3, 16, 10), BertConfig(20, 12, 3, 2, 16, 10), BertConfig(50, 8, 12, 1, 4, 9)]
 

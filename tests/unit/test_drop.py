@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abrupt.drop import Drop, detect_drop, plateau_mse_masked, telling_steps
+from abrupt.scores.drop import Drop, detect_drop, plateau_mse_masked, telling_steps
 
 PLATEAU = 2 / 9
 STEP = np.arange(100, 50_001, 100)

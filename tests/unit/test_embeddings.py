@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from abrupt.analyses import position_embeddings, token_embeddings
-from abrupt.embedding_scores import norm_asymmetry, norm_symmetry, position_scores, r_squared, token_scores
-from abrupt.task import Task, token_ids
+from abrupt.sampling import token_ids
+from abrupt.scores.embeddings import norm_asymmetry, norm_symmetry, position_scores, r_squared, token_scores
+from abrupt.task import Task
 
 TASK = Task(
     rows=3, columns=4, rank=1, mask_probability=0.3, decimals=2, max_value=2, factor_law="uniform", factor_scale=1

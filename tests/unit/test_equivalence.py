@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 from baseline import AuthorsModel
 
-from abrupt.bert import Bert, BertConfig, hf_names_of, initialise
-from abrupt.components import COMPONENTS, parameter_names
-from abrupt.objectives import MatrixCompletion
-from abrupt.task import Task, make_generator, sample_batch
-from abrupt.training import Schedule, Trainer
+from abrupt.models.bert import Bert, BertConfig, hf_names_of, initialise
+from abrupt.models.components import COMPONENTS, parameter_names
+from abrupt.sampling import make_generator, sample_batch
+from abrupt.task import Task
+from abrupt.training.loop import Schedule, Trainer
+from abrupt.training.objectives import MatrixCompletion
 
 STEPS = 200
 TASK = Task(

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from abrupt.attention_file import write_attention
-from abrupt.drop import Drop, detect_drop
 from abrupt.figures import style
-from abrupt.files import write_csv
-from abrupt.head_scores import tidy_shares
-from abrupt.shifts import TASK_COLUMNS
+from abrupt.scores.drop import Drop, detect_drop
+from abrupt.scores.heads import tidy_shares
+from abrupt.storage.attention_files import write_attention
+from abrupt.storage.files import write_csv
+from abrupt.task import TASK_COLUMNS
 
 FIGURES = [
     "task",

@@ -9,10 +9,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from abrupt.checkpoint import load_model, read_tensors, write_tensors
 from abrupt.errors import DamagedFileError, InputError
-from abrupt.files import fingerprint, sha256, write_atomically, write_csv
-from abrupt.identity import check_same_run, differing_keys, pretraining_run
+from abrupt.storage.checkpoints import load_model, read_tensors, write_tensors
+from abrupt.storage.files import fingerprint, sha256, write_atomically, write_csv
+from abrupt.storage.identity import check_same_run, differing_keys, pretraining_run
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from device_reads import DeviceReads
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from abrupt.bert import BertConfig
-from abrupt.gpt import Gpt, build_model, initialise
-from abrupt.next_token import NextTokenPrediction, marginal_entropy, mean_attention, sequences
-from abrupt.task import Batch, Task, make_generator, sample_batch, token_ids
+from abrupt.models.bert import BertConfig
+from abrupt.models.gpt import Gpt, build_model, initialise
+from abrupt.sampling import Batch, make_generator, sample_batch, token_ids
+from abrupt.task import Task
+from abrupt.training.next_token import NextTokenPrediction, marginal_entropy, mean_attention, sequences
 
 # Every size differs from every other.
 CONFIG = BertConfig(

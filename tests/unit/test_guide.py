@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from abrupt.guide import NOTHING, guide
-from abrupt.observation import Observation
+from abrupt.figures.guide import NOTHING, guide
+from abrupt.figures.observation import Observation
 from abrupt.readme import BEGIN, END, current_readme, readme_table, with_measured, with_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,10 +16,11 @@ from abrupt.analyses.attention import (
     mask_patterns,
     random_masks,
 )
-from abrupt.bert import Bert, BertConfig, Hooks, initialise
-from abrupt.components import PART_PATTERNS, parameter_names, with_parts_of
-from abrupt.head_scores import head_groups, overall_scores, specialisation_steps, tidy_shares
-from abrupt.task import Batch, Task, sample_batch, tokenise
+from abrupt.models.bert import Bert, BertConfig, Hooks, initialise
+from abrupt.models.components import PART_PATTERNS, parameter_names, with_parts_of
+from abrupt.sampling import Batch, sample_batch, tokenise
+from abrupt.scores.heads import head_groups, overall_scores, specialisation_steps, tidy_shares
+from abrupt.task import Task
 
 TASK = Task(
     rows=3, columns=4, rank=1, mask_probability=0.4, decimals=2, max_value=1, factor_law="uniform", factor_scale=1

@@ -29,7 +29,7 @@ from abrupt.figures import (
     table3_regularised,
     task,
 )
-from abrupt.observation import against
+from abrupt.figures.observation import against
 
 TASK = {"rows": 3, "columns": 4, "rank": 1, "factor_law": "uniform", "factor_scale": 1}
 SAME_ROW = (np.kron(np.eye(3), np.ones((4, 4))) - np.eye(12)) / 3

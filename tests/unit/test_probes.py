@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from abrupt.analyses import permuted_positions, probes
-from abrupt.bert import Bert, BertConfig, initialise
-from abrupt.task import Batch, Task, make_generator, sample_batch, tokenise
+from abrupt.models.bert import Bert, BertConfig, initialise
+from abrupt.sampling import Batch, make_generator, sample_batch, tokenise
+from abrupt.task import Task
 
 TASK = Task(
     rows=4, columns=5, rank=2, mask_probability=0.3, decimals=2, max_value=2, factor_law="uniform", factor_scale=1

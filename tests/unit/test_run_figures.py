@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abrupt.attention_file import write_attention
 from abrupt.figures import sweep
-from abrupt.files import write_csv
+from abrupt.storage.attention_files import write_attention
+from abrupt.storage.files import write_csv
 
 TASK = {"rows": 3, "columns": 4, "rank": 1, "factor_law": "uniform", "factor_scale": 1, "decimals": 1, "max_value": 1}
 STEP = np.arange(50, 3001, 50)

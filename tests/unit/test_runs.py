@@ -16,7 +16,7 @@ import pytest
 from tiny_run import outputs, tiny_trainer
 
 from abrupt.errors import InputError
-from abrupt.runs import RunState, train
+from abrupt.training.resuming import RunState, train
 
 STEPS = 3000
 TINY_RUN = Path(__file__).with_name("tiny_run.py")

@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
+from abrupt.config.settings import check, explain_schema_error, flattened, merged, retyped
 from abrupt.errors import InputError
-from abrupt.settings import check, explain_schema_error, flattened, merged, retyped
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from abrupt.shifts import TASK_COLUMNS, all_tasks, along, axes, changed, difference, of_task
+from abrupt.task import TASK_COLUMNS, all_tasks, along, axes, changed, difference, of_task
 
 TASK = {
     "mask_probability": 0.3,

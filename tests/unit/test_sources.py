@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from abrupt.sources import imported_files
+from abrupt.storage.sources import imported_files
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 SCRIPTS = sorted(path.name for path in (WORKFLOW / "scripts").glob("*.py"))

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abrupt.errors import InputError
-from abrupt.task import (
-    Task,
+from abrupt.sampling import (
     make_generator,
     sample_batch,
     sample_factors,
@@ -15,6 +14,7 @@ from abrupt.task import (
     token_ids,
     tokenise,
 )
+from abrupt.task import Task
 
 PAPER = Task(
     rows=7, columns=7, rank=2, mask_probability=0.3, decimals=2, max_value=10, factor_law="uniform", factor_scale=1

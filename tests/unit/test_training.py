@@ -9,11 +9,11 @@ import torch
 from device_reads import DeviceReads
 from tiny_run import TASK, tiny_trainer
 
-from abrupt.components import COMPONENTS, parameter_names
 from abrupt.errors import InputError
-from abrupt.objectives import MatrixCompletion, error_sums, means
-from abrupt.task import Batch, sample_batch
-from abrupt.training import Trainer, check_compiler, tf32_products
+from abrupt.models.components import COMPONENTS, parameter_names
+from abrupt.sampling import Batch, sample_batch
+from abrupt.training.loop import Trainer, check_compiler, tf32_products
+from abrupt.training.objectives import MatrixCompletion, error_sums, means
 
 
 def run(trainer, steps):

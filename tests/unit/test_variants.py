@@ -9,11 +9,12 @@ import torch
 import yaml
 from torch import nn
 
+from abrupt.config.settings import check, flattened, merged
+from abrupt.config.variants import families, gpt_changes, variants
 from abrupt.errors import InputError
-from abrupt.objectives import COLUMNS, MatrixCompletion
-from abrupt.settings import check, flattened, merged
-from abrupt.task import Task, sample_batch
-from abrupt.variants import families, gpt_changes, variants
+from abrupt.sampling import sample_batch
+from abrupt.task import Task
+from abrupt.training.objectives import COLUMNS, MatrixCompletion
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = merged(

@@ -4,12 +4,13 @@ import logging
 import sys
 from pathlib import Path
 
-from abrupt.bert import Bert, BertConfig, initialise
 from abrupt.job import prepare_torch
-from abrupt.objectives import MatrixCompletion
-from abrupt.runs import RunState, train
-from abrupt.task import Task, make_generator
-from abrupt.training import Schedule, Trainer
+from abrupt.models.bert import Bert, BertConfig, initialise
+from abrupt.sampling import make_generator
+from abrupt.task import Task
+from abrupt.training.loop import Schedule, Trainer
+from abrupt.training.objectives import MatrixCompletion
+from abrupt.training.resuming import RunState, train
 
 TASK = Task(
     rows=3, columns=4, rank=1, mask_probability=0.3, decimals=2, max_value=1, factor_law="uniform", factor_scale=1

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from safetensors import safe_open
 
-from abrupt.drop import detect_drop, plateau_mse_masked
-from abrupt.objectives import COLUMNS, EVAL_COLUMNS
+from abrupt.scores.drop import detect_drop, plateau_mse_masked
+from abrupt.training.objectives import COLUMNS, EVAL_COLUMNS
 
 pytestmark = pytest.mark.slow
 

@@ -1,20 +1,22 @@
-"""The matrix-completion task: sampling low-rank matrices, masking entries, tokenising (the paper's set-up).
+"""The matrix-completion task (the paper's set-up), and shifts of it: one change at a time (Figures 3 and 19).
 
-A batch is a pure function of (seed, stream, step): no global random state is read or written, so a
-resumed run sees exactly the batches that it would have seen.
+Nothing here needs PyTorch: the driver, the scores, the figures and the claims import it.
 """
 
-import hashlib
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from abrupt.errors import InputError
-from abrupt.factors import entry_variance
+if TYPE_CHECKING:  # the driver imports this module without pandas
+    import pandas as pd
 
 MASK_TOKEN = 0
+
+# Law -> variance of a factor's entry at scale 1: Unif[-scale, scale], N(0, scale^2), Laplace(0, scale).
+FACTOR_VARIANCE = {"uniform": 1 / 3, "gaussian": 1.0, "laplace": 2.0}
+
+# What a shift may change, and the columns of a table of results that say what task a row's matrix is of.
+TASK_COLUMNS = ("mask_probability", "rank", "rows", "columns", "factor_law", "factor_scale")
 
 
 @dataclass(frozen=True)
@@ -45,101 +47,56 @@ class Task:
 
     @property
     def entry_variance(self) -> float:
-        """E[x^2], before rounding."""
-        return entry_variance(self.rank, self.factor_law, self.factor_scale)
+        """E[x^2] of an entry, before rounding: rank times the squared variance of a factor's entry.
+
+        It is the masked-entry MSE of predicting 0; rank / 9 for uniform factors at scale 1 (the paper's).
+        """
+        return self.rank * (FACTOR_VARIANCE[self.factor_law] * self.factor_scale**2) ** 2
 
     @property
     def bounded(self) -> bool:
         """Whether no entry can lie outside the vocabulary: |x| <= rank * scale^2 for uniform factors."""
         return self.factor_law == "uniform" and self.rank * self.factor_scale**2 <= self.max_value
 
+    def changed(self, axis: str, value: float) -> "Task":
+        """The task with one change; an axis is a field, or factor_scale.<law>, which changes both law and scale."""
+        name, _, law = axis.partition(".")
+        return replace(self, **({"factor_law": law} if law else {}), **{name: value})
 
-class Batch(NamedTuple):
-    """tokens (B, rows*columns) int64, target (B, rows, columns) float32, observed (B, rows, columns) bool."""
-
-    tokens: Tensor
-    target: Tensor
-    observed: Tensor
-
-    def to(self, device: str) -> "Batch":
-        """The same batch on `device`."""
-        return Batch(*(tensor.to(device) for tensor in self))
-
-
-def make_generator(seed: int, stream: str, step: int = 0, device: str = "cpu") -> torch.Generator:
-    """A generator that depends on (seed, stream, step) alone.
-
-    PyTorch's CPU generator keeps 32 bits of its seed, so hashing all three together would repeat
-    batches by chance within one run. Here two steps of one stream always have different seeds.
-    """
-    digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=4).digest()
-    state = (int.from_bytes(digest, "little") + step * 0x9E3779B1) % 2**32
-    return torch.Generator(device=device).manual_seed(state)
+    def difference(self, other: "Task") -> str:
+        """'factor_law gaussian, factor_scale 2': in what `other` differs from this task; 'as trained' if in nothing."""
+        own = asdict(self)
+        changes = [f"{name} {value}" for name, value in asdict(other).items() if value != own[name]]
+        return ", ".join(changes) or "as trained"
 
 
-def sample_factors(task: Task, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Entries iid Unif[-scale, scale] (the paper's, at scale 1), N(0, scale^2) or Laplace(0, scale)."""
-    device = generator.device
-    if task.factor_law == "gaussian":
-        return torch.randn(shape, generator=generator, device=device) * task.factor_scale
-    symmetric = torch.rand(shape, generator=generator, device=device) * 2 - 1
-    if task.factor_law == "laplace":  # inverse of the distribution function; rand never gives 1, but 0
-        symmetric = -symmetric.sign() * torch.log1p(-symmetric.abs().clamp(max=1 - 2**-24))
-    return symmetric * task.factor_scale
+def axes(shifts: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Axis -> values, of the config's `analyses.completion.shifts`."""
+    laws = {f"factor_scale.{law}": scales for law, scales in shifts["factor_scale"].items()}
+    return {axis: values for axis, values in shifts.items() if axis != "factor_scale"} | laws
 
 
-def sample_matrices(task: Task, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Matrices X = U V^T, shape (batch_size, rows, columns), rounded to `task.decimals` decimals."""
-    left = sample_factors(task, (batch_size, task.rows, task.rank), generator)
-    right = sample_factors(task, (batch_size, task.columns, task.rank), generator)
-    scale = 10**task.decimals
-    return torch.round(left @ right.mT * scale) / scale
+def all_tasks(task: Task, shifts: Mapping[str, Any]) -> list[Task]:
+    """The task itself, then every other task of `shifts`, each once."""
+    tasks = [task]
+    for axis, values in axes(shifts).items():
+        tasks += [task.changed(axis, value) for value in values if task.changed(axis, value) not in tasks]
+    return tasks
 
 
-def sample_observed(task: Task, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Which entries are observed: (batch_size, rows, columns) bool, each False with `mask_probability`."""
-    shape = (batch_size, task.rows, task.columns)
-    return torch.rand(shape, generator=generator, device=generator.device) >= task.mask_probability
+def rows_of_task(table: "pd.DataFrame", task: Task, free: str | None = None) -> "pd.DataFrame":
+    """The rows of `table` whose matrices are of `task`, whatever they have in the column `free`."""
+    for name in TASK_COLUMNS:
+        if name == "factor_law":
+            table = table[table[name] == task.factor_law]
+        elif name != free:
+            table = table[(table[name] - getattr(task, name)).abs() < 1e-6]  # CSVs keep eight digits
+    return table
 
 
-def token_ids(task: Task, values: Tensor) -> Tensor:
-    """The token id of each value: 1 + 10^decimals * (value + max_value), int64, same shape.
-
-    Raises InputError, naming value and range, for a value outside [-max_value, max_value].
-    """
-    limit = task.max_value
-    outside = ~(values.abs() <= limit)  # so that nan is outside
-    if outside.any():
-        raise InputError(
-            f"value {values[outside][0].item():.4g} is outside the vocabulary [-{limit}, {limit}]: "
-            "raise task.max_value or scale the matrices down"
-        )
-    return token_ids_in_range(task, values)
-
-
-def token_ids_in_range(task: Task, values: Tensor) -> Tensor:
-    """`token_ids` of values that cannot be outside: without a check a GPU is not waited for."""
-    return torch.round(values * 10**task.decimals).long() + (task.max_value * 10**task.decimals + 1)
-
-
-def tokenise(task: Task, matrices: Tensor, observed: Tensor) -> Tensor:
-    """Row-major token ids (B, rows*columns): the value's id where observed, MASK elsewhere.
-
-    Raises InputError for a value outside the vocabulary.
-    """
-    return torch.where(observed, token_ids(task, matrices), MASK_TOKEN).flatten(1)
-
-
-def sample_batch(task: Task, batch_size: int, seed: int, stream: str, step: int = 0, device: str = "cpu") -> Batch:
-    """The batch at (seed, stream, step), sampled on `device`. CPU and CUDA draw different numbers.
-
-    Raises InputError, naming value and range, if an entry is outside the vocabulary.
-    """
-    generator = make_generator(seed, stream, step, device)
-    target = sample_matrices(task, batch_size, generator)
-    observed = sample_observed(task, batch_size, generator)
-    if task.bounded:
-        tokens = torch.where(observed, token_ids_in_range(task, target), MASK_TOKEN).flatten(1)
-    else:
-        tokens = tokenise(task, target, observed)
-    return Batch(tokens, target, observed)
+def rows_along(table: "pd.DataFrame", task: Task, axis: str) -> "pd.DataFrame":
+    """The rows of `table` whose matrices differ from those of `task` along the axis alone, with the value there in the
+    column `value`."""
+    name = axis.partition(".")[0]
+    rows = rows_of_task(table, task.changed(axis, getattr(task, name)), free=name)
+    return rows.assign(axis=axis, value=rows[name])

@@ -19,10 +19,11 @@ WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.getenv("PYTHONPATH")])]))
 
-from abrupt import settings, sources
+from abrupt.config import settings
+from abrupt.storage import sources
 from abrupt.errors import InputError
-from abrupt.files import write_atomically
-from abrupt.variants import families, gpt_changes, variants
+from abrupt.storage.files import write_atomically
+from abrupt.config.variants import families, gpt_changes, variants
 
 # Analyses of the pretrained model's checkpoints: one module of workflow/abrupt/analyses/ each.
 # The interventions are at two steps: before the drop and at the end.

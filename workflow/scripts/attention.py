@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from abrupt.analyses.attention import DIMENSIONS, KEY_GROUPS, QUERY_GROUPS, extract, mask_patterns
-from abrupt.attention_file import write_attention
-from abrupt.checkpoint import load_model
-from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
+from abrupt.storage.attention_files import write_attention
+from abrupt.storage.checkpoints import load_model
+from abrupt.storage.identity import pretraining_run
 from abrupt.task import Task
 
 with job_log(snakemake.log[0]):

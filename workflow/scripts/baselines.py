@@ -1,8 +1,8 @@
 """Complete the held-out matrices by classical methods: needs no model, so it runs beside pretraining."""
 
 from abrupt.analyses.baselines import measure
-from abrupt.files import write_csv
 from abrupt.job import job_log, prepare_torch
+from abrupt.storage.files import write_csv
 from abrupt.task import Task
 
 with job_log(snakemake.log[0]):

@@ -1,15 +1,16 @@
 """Re-initialise one component of the pretrained model and train it alone, the rest frozen."""
 
-from abrupt.bert import initialise
-from abrupt.checkpoint import load_model
-from abrupt.components import COMPONENTS, parameter_names
-from abrupt.cost import refuse_if_slow, training_flops
-from abrupt.identity import component_run, pretraining_run
 from abrupt.job import job_log, prepare_torch
-from abrupt.objectives import MatrixCompletion
-from abrupt.runs import RunState, environment_of, train
-from abrupt.task import Task, make_generator
-from abrupt.training import Schedule, Trainer
+from abrupt.models.bert import initialise
+from abrupt.models.components import COMPONENTS, parameter_names
+from abrupt.sampling import make_generator
+from abrupt.storage.checkpoints import load_model
+from abrupt.storage.identity import component_run, pretraining_run
+from abrupt.task import Task
+from abrupt.training.cost import refuse_if_slow, training_flops
+from abrupt.training.loop import Schedule, Trainer
+from abrupt.training.objectives import MatrixCompletion
+from abrupt.training.resuming import RunState, environment_of, train
 
 with job_log(snakemake.log[0]):
     params, seed, component = snakemake.params, int(snakemake.wildcards.seed), snakemake.wildcards.component

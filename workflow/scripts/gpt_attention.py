@@ -1,13 +1,13 @@
 """Average the decoder's attention weights over held-out matrices, to one HDF5 file for each checkpoint."""
 
 from abrupt.analyses import held_out
-from abrupt.attention_file import write_attention
-from abrupt.checkpoint import read_tensors
-from abrupt.gpt import build_model
-from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
-from abrupt.next_token import mean_attention
+from abrupt.models.gpt import build_model
+from abrupt.storage.attention_files import write_attention
+from abrupt.storage.checkpoints import read_tensors
+from abrupt.storage.identity import pretraining_run
 from abrupt.task import Task
+from abrupt.training.next_token import mean_attention
 
 with job_log(snakemake.log[0]):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)

@@ -1,13 +1,14 @@
 """Train the decoder from scratch; write the loss curve and the weights at the listed steps."""
 
-from abrupt.cost import refuse_if_slow, training_flops
-from abrupt.gpt import build_model, initialise
-from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
-from abrupt.next_token import NextTokenPrediction
-from abrupt.runs import RunState, environment_of, train
-from abrupt.task import Task, make_generator
-from abrupt.training import Schedule, Trainer
+from abrupt.models.gpt import build_model, initialise
+from abrupt.sampling import make_generator
+from abrupt.storage.identity import pretraining_run
+from abrupt.task import Task
+from abrupt.training.cost import refuse_if_slow, training_flops
+from abrupt.training.loop import Schedule, Trainer
+from abrupt.training.next_token import NextTokenPrediction
+from abrupt.training.resuming import RunState, environment_of, train
 
 with job_log(snakemake.log[0]):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)

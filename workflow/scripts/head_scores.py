@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from abrupt.attention_file import read_attention
-from abrupt.files import write_csv
-from abrupt.head_scores import tidy_shares
-from abrupt.identity import pretraining_run
 from abrupt.job import job_log
+from abrupt.scores.heads import tidy_shares
+from abrupt.storage.attention_files import read_attention
+from abrupt.storage.files import write_csv
+from abrupt.storage.identity import pretraining_run
 
 with job_log(snakemake.log[0]):
     params = snakemake.params

@@ -2,10 +2,10 @@
 
 from importlib import import_module
 
-from abrupt.checkpoint import Checkpoints
-from abrupt.files import write_csv
-from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
+from abrupt.storage.checkpoints import Checkpoints
+from abrupt.storage.files import write_csv
+from abrupt.storage.identity import pretraining_run
 from abrupt.task import Task
 
 with job_log(snakemake.log[0]):

@@ -1,20 +1,21 @@
 """Train all parameters from scratch; write the loss curve and the weights at the listed steps."""
 
-from abrupt.bert import initialise
-from abrupt.checkpoint import build_model
-from abrupt.cost import refuse_if_slow, training_flops
-from abrupt.identity import pretraining_run
 from abrupt.job import job_log, prepare_torch
-from abrupt.objectives import MatrixCompletion
-from abrupt.runs import RunState, environment_of, train
-from abrupt.task import Task, make_generator
-from abrupt.training import Schedule, Trainer
+from abrupt.models.bert import initialise
+from abrupt.sampling import make_generator
+from abrupt.storage.checkpoints import build_model
+from abrupt.storage.identity import pretraining_run
+from abrupt.task import Task
+from abrupt.training.cost import refuse_if_slow, training_flops
+from abrupt.training.loop import Schedule, Trainer
+from abrupt.training.objectives import MatrixCompletion
+from abrupt.training.resuming import RunState, environment_of, train
 
 with job_log(snakemake.log[0]):
     params, seed = snakemake.params, int(snakemake.wildcards.seed)
     device = prepare_torch(params.device, params.pretrain["threads"])
     task = Task(**params.task)
-    objective = MatrixCompletion.from_config(params.task, params.pretrain.get("sizes", []))
+    objective = MatrixCompletion.from_config(task, params.pretrain.get("sizes", []))
     schedule = Schedule.from_config(params.pretrain, params.pretrain["steps"])
     model = build_model(task, params.model)
     flops = schedule.steps * training_flops(model.config, schedule.batch_size, task.num_entries)

@@ -23,11 +23,11 @@ def counted(train):
 
 
 class RunsFinder:
-    """Finds `abrupt.runs` when it is imported, with its `train` wrapped."""
+    """Finds `abrupt.training.resuming` when it is imported, with its `train` wrapped."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name != "abrupt.runs":
+        if name != "abrupt.training.resuming":
             return None
         spec = PathFinder.find_spec(name, path, target)
         execute = spec.loader.exec_module

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 from torch import Tensor
 
-from abrupt.bert import Bert
-from abrupt.task import Batch, Task, sample_batch
+from abrupt.models.bert import Bert
+from abrupt.sampling import Batch, sample_batch
+from abrupt.task import Task
 
 # Of the held-out matrices: the same for every model, and for all analyses and baselines of as many matrices. With
 # another number of them the stream gives others.

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from abrupt.analyses import per_checkpoint, ratio_of_sums
-from abrupt.bert import Bert, Hooks
-from abrupt.task import Batch, Task, tokenise
+from abrupt.models.bert import Bert, Hooks
+from abrupt.sampling import Batch, tokenise
+from abrupt.task import Task
 
 
 class Activations(NamedTuple):

@@ -7,9 +7,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from abrupt.bert import Bert
-from abrupt.head_scores import head_groups, overall_scores, tidy_shares
-from abrupt.task import Batch, Task, sample_batch, tokenise
+from abrupt.models.bert import Bert
+from abrupt.sampling import Batch, sample_batch, tokenise
+from abrupt.scores.heads import head_groups, overall_scores, tidy_shares
+from abrupt.task import Task
 
 CHUNK_SIZE = 32
 QUERY_GROUPS = ("all", "observed", "masked")

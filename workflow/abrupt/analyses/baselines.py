@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from abrupt.analyses.classical import alternating_least_squares, column_space_oracle, nuclear_norm, side_by_side
 from abrupt.analyses.completion import held_out_of_each, per_matrix_errors, tagged
-from abrupt.classical import alternating_least_squares, column_space_oracle, nuclear_norm, side_by_side
-from abrupt.factors import FACTOR_VARIANCE
-from abrupt.shifts import difference
-from abrupt.task import Batch, Task
+from abrupt.sampling import Batch
+from abrupt.task import FACTOR_VARIANCE, Task
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +55,14 @@ def measure(
     task: Task, seed: int, matrices: int, shifts: dict[str, Any], regularisation: list[float], processes: int
 ) -> pd.DataFrame:
     """Errors of each method on `task` and on each of its `shifts`; the regularised nuclear norm on `task` alone."""
-    own, batches = asdict(task), held_out_of_each(task, shifts, matrices, seed)
+    batches = held_out_of_each(task, shifts, matrices, seed)
     tables = []
     with side_by_side(processes) as parallel_map:
         for number, (shifted, numbers, batch) in enumerate(batches, 1):
-            change = difference(own, shifted)
+            change = task.difference(shifted)
             logger.info("task %d of %d, %s: %d matrices", number, len(batches), change, len(numbers))
-            strengths = regularisation if shifted == own else []
-            for method, strength, completed in completions(Task(**shifted), batch, strengths, parallel_map):
+            strengths = regularisation if shifted == task else []
+            for method, strength, completed in completions(shifted, batch, strengths, parallel_map):
                 errors = per_matrix_errors(torch.from_numpy(completed).to(batch.target), batch)
                 errors = errors.assign(method=method, regularisation=strength)
                 tables.append(tagged(errors, shifted, numbers))

@@ -1,7 +1,6 @@
 """How well the last model completes matrices of its task and of others, one row a matrix (paper, Figures 3 and 19)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -9,10 +8,10 @@ import torch
 from torch import Tensor
 
 from abrupt.analyses import STREAM
-from abrupt.bert import Bert
 from abrupt.errors import InputError
-from abrupt.shifts import TASK_COLUMNS, all_tasks, difference
-from abrupt.task import Batch, Task, make_generator, sample_matrices, sample_observed, tokenise
+from abrupt.models.bert import Bert
+from abrupt.sampling import Batch, make_generator, sample_matrices, sample_observed, tokenise
+from abrupt.task import TASK_COLUMNS, Task, all_tasks
 
 
 def held_out_in_vocabulary(task: Task, matrices: int, seed: int) -> tuple[Tensor, Batch]:
@@ -28,19 +27,17 @@ def held_out_in_vocabulary(task: Task, matrices: int, seed: int) -> tuple[Tensor
     return kept, Batch(tokenise(task, target, observed), target, observed)
 
 
-def held_out_of_each(
-    task: Task, shifts: dict[str, Any], matrices: int, seed: int
-) -> list[tuple[dict[str, Any], Tensor, Batch]]:
-    """`task` and each of its `shifts` (see abrupt.shifts), as dicts, with its `held_out_in_vocabulary`.
+def held_out_of_each(task: Task, shifts: dict[str, Any], matrices: int, seed: int) -> list[tuple[Task, Tensor, Batch]]:
+    """`task` and each of its `shifts` (see abrupt.task), as dicts, with its `held_out_in_vocabulary`.
 
     Raises InputError if no matrix of one of them has a token for every entry.
     """
-    own, batches = asdict(task), []
-    for shifted in all_tasks(own, shifts):
-        numbers, batch = held_out_in_vocabulary(Task(**shifted), matrices, seed)
+    batches = []
+    for shifted in all_tasks(task, shifts):
+        numbers, batch = held_out_in_vocabulary(shifted, matrices, seed)
         if not len(numbers):
             raise InputError(
-                f"config: analyses.completion.shifts: with {difference(own, shifted)}, none of {matrices} matrices has "
+                f"config: analyses.completion.shifts: with {task.difference(shifted)}, none of {matrices} matrices has "
                 f"all entries in [-{task.max_value}, {task.max_value}]: remove that value, or raise task.max_value"
             )
         batches.append((shifted, numbers, batch))
@@ -66,9 +63,9 @@ def per_matrix_errors(prediction: Tensor, batch: Batch) -> pd.DataFrame:
     )
 
 
-def tagged(errors: pd.DataFrame, task: dict[str, Any], numbers: Tensor) -> pd.DataFrame:
+def tagged(errors: pd.DataFrame, task: Task, numbers: Tensor) -> pd.DataFrame:
     """`errors`, with what task they are of and the number of each matrix in front."""
-    about = pd.DataFrame({name: task[name] for name in TASK_COLUMNS} | {"matrix": numbers})
+    about = pd.DataFrame({name: getattr(task, name) for name in TASK_COLUMNS} | {"matrix": numbers})
     return pd.concat([about, errors], axis="columns")
 
 
@@ -80,7 +77,7 @@ def complete(model: Bert, batch: Batch) -> pd.DataFrame:
 
 
 def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, shifts: dict[str, Any]) -> pd.DataFrame:
-    """Errors of the last model on `matrices` matrices of `task` and of each of its `shifts` (see abrupt.shifts)."""
+    """Errors of the last model on `matrices` matrices of `task` and of each of its `shifts` (see abrupt.task)."""
     last = max(models)
     model = models[last]
     tables = []

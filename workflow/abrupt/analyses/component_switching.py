@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 
 from abrupt.analyses import held_out, mean_errors
-from abrupt.bert import Bert
-from abrupt.components import COMPONENTS, PART_PATTERNS, with_parts_of
-from abrupt.task import Batch, Task
+from abrupt.models.bert import Bert
+from abrupt.models.components import COMPONENTS, PART_PATTERNS, with_parts_of
+from abrupt.sampling import Batch
+from abrupt.task import Task
 
 # Every part of the partition, then the components that are more than one of them.
 SWITCHED = {part: (part,) for part in PART_PATTERNS} | COMPONENTS

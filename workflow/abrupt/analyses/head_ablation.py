@@ -12,9 +12,10 @@ from torch import Tensor
 
 from abrupt.analyses import mean_errors, per_checkpoint
 from abrupt.analyses.attention import extract, groups_of_heads, random_masks
-from abrupt.bert import Bert, Hooks
-from abrupt.head_scores import HEAD_GROUPS
-from abrupt.task import Batch, Task
+from abrupt.models.bert import Bert, Hooks
+from abrupt.sampling import Batch
+from abrupt.scores.heads import HEAD_GROUPS
+from abrupt.task import Task
 
 
 def replace_maps(heads: Tensor, maps: Tensor) -> Hooks:

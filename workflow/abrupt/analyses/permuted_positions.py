@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from abrupt.analyses import mean_errors, per_checkpoint
-from abrupt.bert import Bert
-from abrupt.task import Batch, Task, make_generator
+from abrupt.models.bert import Bert
+from abrupt.sampling import Batch, make_generator
+from abrupt.task import Task
 
 KINDS = ("rows_and_columns", "within_rows", "within_columns", "everywhere")
 

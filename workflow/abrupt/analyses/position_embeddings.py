@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_samples
 
-from abrupt.bert import Bert
+from abrupt.models.bert import Bert
 from abrupt.task import Task
 
 

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from abrupt.analyses import per_checkpoint, ratio_of_sums
-from abrupt.bert import Bert, Hooks
-from abrupt.task import Batch, Task
+from abrupt.models.bert import Bert, Hooks
+from abrupt.sampling import Batch
+from abrupt.task import Task
 
 CHUNK_SIZE = 64
 OF_MASKED = "masked_value"  # the target of masked entries alone

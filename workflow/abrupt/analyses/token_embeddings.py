@@ -7,8 +7,9 @@ import pandas as pd
 import torch
 from sklearn.decomposition import PCA
 
-from abrupt.bert import Bert
-from abrupt.task import Task, token_ids
+from abrupt.models.bert import Bert
+from abrupt.sampling import token_ids
+from abrupt.task import Task
 
 COMPONENTS = 3
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from abrupt.analyses import STREAM, per_checkpoint
-from abrupt.bert import Bert
-from abrupt.task import MASK_TOKEN, Batch, Task, make_generator, sample_observed, token_ids, tokenise
+from abrupt.models.bert import Bert
+from abrupt.sampling import Batch, make_generator, sample_observed, token_ids, tokenise
+from abrupt.task import MASK_TOKEN, Task
 
 
 def mean_and_error(values: Tensor, masked: Tensor) -> tuple[float, float]:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from abrupt.claims.finding import FOR_COMPARISON, Finding, SeedRun, measure
-from abrupt.drop import plateau_mse_masked
-from abrupt.shifts import along, changed
+from abrupt.task import rows_along
 
 STANDARD_ERRORS = 2
 CLOSE = 2  # MSE of the model over that of nuclear-norm minimisation
@@ -81,13 +80,15 @@ def shifted_ratios(run: SeedRun, axis: str) -> pd.DataFrame:
     masked entries and the truth elsewhere (`zero`), for each value that is not the task's."""
     baselines = run.tables["baselines"]
     rows = [
-        along(table, run.task, axis)
+        rows_along(table, run.task, axis)
         for table in (run.tables["completion"], baselines[baselines["method"] == "nuclear_norm"])
     ]
     model, minimiser = (part.groupby("value")["mse_all"].mean() for part in rows)
-    tasks = {value: changed(run.task, axis, value) for value in model.index}
-    zero = pd.Series({value: task["mask_probability"] * plateau_mse_masked(task) for value, task in tasks.items()})
-    return pd.DataFrame({"minimiser": model / minimiser, "zero": model / zero}).drop(run.task[axis], errors="ignore")
+    tasks = {value: run.task.changed(axis, value) for value in model.index}
+    zero = pd.Series({value: task.mask_probability * task.entry_variance for value, task in tasks.items()})
+    return pd.DataFrame({"minimiser": model / minimiser, "zero": model / zero}).drop(
+        getattr(run.task, axis), errors="ignore"
+    )
 
 
 def out_of_distribution(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
@@ -101,7 +102,7 @@ def out_of_distribution(runs: dict[int, SeedRun], scale: str, results: str) -> I
 
         def ratios(run: SeedRun, to: str, axis=axis, fewer=fewer) -> pd.Series:
             of_axis = shifted_ratios(run, axis)[to]
-            return of_axis if fewer is None else of_axis[(of_axis.index < run.task[axis]) == fewer]
+            return of_axis if fewer is None else of_axis[(of_axis.index < getattr(run.task, axis)) == fewer]
 
         close = axis != "columns"
         which = "largest" if close else "least"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from abrupt.claims.finding import NOT_YET, TOO_SHORT, Finding, SeedRun, onset
-from abrupt.drop import Drop
+from abrupt.scores.drop import Drop
 
 NO_PLATEAU = 0.1  # onset as a share of normal training's
 PAPER_LATEST_POSITION_ONSET = 40_000

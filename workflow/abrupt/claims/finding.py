@@ -4,13 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from abrupt.drop import PLATEAU_SHARE, Drop, detect_drop, plateau_mse_masked
-from abrupt.shifts import of_task
+from abrupt.scores.drop import PLATEAU_SHARE, Drop, detect_drop
+from abrupt.task import Task, rows_of_task
 
 HELD, NOT_HELD = "held", "not held"
 NOT_AT_THIS_SCALE, NOT_YET = "not tested at this scale", "not tested yet"
@@ -58,14 +57,14 @@ class SeedRun:
 
     def __init__(
         self,
-        task: dict[str, Any],
+        task: Task,
         training: pd.DataFrame,
         components: dict[str, pd.DataFrame],
         **tables: pd.DataFrame,
     ):
         self.task = task
-        self.plateau = plateau_mse_masked(task)
-        self.plateau_all = task["mask_probability"] * self.plateau
+        self.plateau = task.entry_variance
+        self.plateau_all = task.mask_probability * self.plateau
         self.training, self.tables = training, tables
         self.drop = self._drop(training)
         self.component_drops = {name: self._drop(table) for name, table in components.items()}
@@ -76,12 +75,12 @@ class SeedRun:
     @cached_property
     def completion(self) -> pd.DataFrame:
         """Errors of the final model on matrices of the task itself, with the matrix as index."""
-        return of_task(self.tables["completion"], self.task).set_index("matrix")
+        return rows_of_task(self.tables["completion"], self.task).set_index("matrix")
 
     @cached_property
     def nuclear_norm(self) -> pd.DataFrame:
         """Errors of nuclear-norm minimisation on the same matrices, with the matrix as index."""
-        rows = of_task(self.tables["baselines"], self.task)
+        rows = rows_of_task(self.tables["baselines"], self.task)
         return rows[rows["method"] == "nuclear_norm"].set_index("matrix")
 
     @property

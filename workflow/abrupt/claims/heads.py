@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from abrupt.claims.finding import FOR_COMPARISON, Finding, SeedRun, measure
-from abrupt.head_scores import ATTENDED, overall_scores
+from abrupt.scores.heads import ATTENDED, overall_scores
 
 AVOIDED = 0.5  # times the share of uniform attention
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from abrupt.claims.finding import Finding, SeedRun, measure
-from abrupt.embedding_scores import position_scores, token_scores
+from abrupt.scores.embeddings import position_scores, token_scores
 
 CORRELATED = 0.9  # the norms of v and -v
 SYMMETRIC = 0.1  # mean difference of the norms of v and -v over the range of all

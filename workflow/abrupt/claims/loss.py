@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from abrupt.claims.finding import Finding, SeedRun, measure, near_one
-from abrupt.drop import ABRUPT_SHARPNESS
+from abrupt.scores.drop import ABRUPT_SHARPNESS
 
 COPYING_TOLERANCE = 0.05  # mean squared deviation from copying, as a share of E[x^2]
 PLATEAU_TOLERANCE = 0.05  # of its level, half of what the onset allows

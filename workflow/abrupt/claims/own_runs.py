@@ -7,16 +7,17 @@ from typing import Any
 import pandas as pd
 
 from abrupt.claims.finding import Finding, near_one, onset
-from abrupt.drop import ABRUPT_SHARPNESS, Drop, detect_drop, find_copying, plateau_mse_masked
-from abrupt.head_scores import ATTENDED
+from abrupt.scores.drop import ABRUPT_SHARPNESS, Drop, detect_drop, find_copying
+from abrupt.scores.heads import ATTENDED
+from abrupt.task import Task
 
 COPIED = 0.95  # accuracy at observed entries
 IDENTITY = 0.5  # mean attention weight on the entry to predict
 
 
-def drops(table: pd.DataFrame, task: dict[str, Any]) -> dict[int, dict[Any, Drop]]:
+def drops(table: pd.DataFrame, task: Task) -> dict[int, dict[Any, Drop]]:
     """Seed -> member of the family, in order -> the drop of its curve. A family of one has no column `member`."""
-    plateau, found = plateau_mse_masked(task), {}
+    plateau, found = task.entry_variance, {}
     if "member" not in table:
         table = table.assign(member=0)
     for (seed, member), run in table.groupby(["seed", "member"]):
@@ -29,7 +30,7 @@ def missing(of_seed: dict[Any, Drop]) -> float:
     return float(sum(not drop.found for drop in of_seed.values()))
 
 
-def own_runs(figures: dict[str, pd.DataFrame], tasks: dict[str, dict], results: str) -> Iterator[Finding]:
+def own_runs(figures: dict[str, pd.DataFrame], tasks: dict[str, Task], results: str) -> Iterator[Finding]:
     """Every quantity of claim 12; `figures` are the tables behind the figures, `tasks` what they are of."""
     yield from _shapes(figures, tasks, results)
     for figure, quantity in (
@@ -44,7 +45,7 @@ def own_runs(figures: dict[str, pd.DataFrame], tasks: dict[str, dict], results: 
     yield from _decoder_attention(figures["fig12_gpt_attention"], results)
 
 
-def _shapes(figures: dict[str, pd.DataFrame], tasks: dict[str, dict], results: str) -> Iterator[Finding]:
+def _shapes(figures: dict[str, pd.DataFrame], tasks: dict[str, Task], results: str) -> Iterator[Finding]:
     def wide_alone(members: dict[Any, Drop]) -> float:
         """How many widths drop, 0 if the narrowest is among them."""
         return 0.0 if members[min(members)].found else len(members) - missing(members)
@@ -165,12 +166,12 @@ def _decoder_attention(table: pd.DataFrame, results: str) -> Iterator[Finding]:
         )
 
 
-def introduction_of_runs(scale: str, task: dict[str, Any], seeds: list[int]) -> str:
+def introduction_of_runs(scale: str, task: Task, seeds: list[int]) -> str:
     """What was run, and how to read the verdicts, in a few sentences."""
     return (
         f"Scale {scale}, seeds {', '.join(map(str, seeds))}: runs of their own, trained as the main run but for what "
-        f"their figure is about. Models of other widths and depths have the main run's matrices, {task['rows']} x "
-        f"{task['columns']} of rank {task['rank']}; sizes, ranks and laws of the others' are in their captions. A part "
+        f"their figure is about. Models of other widths and depths have the main run's matrices, {task.rows} x "
+        f"{task.columns} of rank {task.rank}; sizes, ranks and laws of the others' are in their captions. A part "
         "held if its criterion holds for every seed; the number is the median over seeds, with their range beside it. "
         "Criteria are in workflow/abrupt/claims/own_runs.py, the same for every seed and scale, and were written after "
         "one seed had been seen at the cpu scale."

@@ -1,5 +1,5 @@
 """One module a figure: `tidy(...)` makes the table that is plotted, `draw(table, ...)` plots it and nothing else.
 
 Where `observed` in workflow/figures.yaml is true, `observe(table, task)` says in words what it shows
-(`abrupt.observation.Observation`): wherever no claim rests on the figure, or claims do not say it all.
+(`abrupt.figures.observation.Observation`): wherever no claim rests on the figure, or claims do not say it all.
 """

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.head_scores import head_groups, overall_scores
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.scores.heads import head_groups, overall_scores
+from abrupt.task import Task
 
 HIDDEN = {
     "hidden_observed": {"color": "#E69F00", "marker": "P", "label": "hidden, observed entries"},
@@ -18,7 +19,7 @@ ENTRIES = {"masked": "full", "observed": "none"}
 LAYER = {"color": "black", "marker": "*", "markersize": 7}
 
 
-def tidy(task: dict[str, Any], activation_patching: list[str], head_scores: list[str]) -> pd.DataFrame:
+def tidy(task: Task, activation_patching: list[str], head_scores: list[str]) -> pd.DataFrame:
     """The tables of the analysis, one below the other, with the group that each head belongs to at the last step."""
     groups = []
     for path in head_scores:
@@ -30,7 +31,7 @@ def tidy(task: dict[str, Any], activation_patching: list[str], head_scores: list
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """A row for each step: hidden states patched after each layer; what each head, and each layer's heads, read."""
     steps = sorted(table["step"].unique())
     figure = style.new_figure(style.TEXT_WIDTH, 0.8 + 2.3 * len(steps))
@@ -110,7 +111,7 @@ def _draw_legend(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:
     figure.legend(handles, looks, loc="outside lower center", ncols=4)
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """After which layer masked entries depend on their own hidden states, and the head that carries most, for every
     seed at the last step."""
     parts = []

@@ -11,8 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import SubFigure
 
 from abrupt.figures import style
-from abrupt.head_scores import ATTENDED
-from abrupt.observation import Observation, against
+from abrupt.figures.observation import Observation, against
+from abrupt.scores.heads import ATTENDED
+from abrupt.task import Task
 
 BEFORE = ("before the drop", "plateau")  # labels of steps
 CAP_QUANTILE = 0.99  # darkest colour: a single peak must not hide the rest
@@ -51,10 +52,10 @@ def stacked(table: pd.DataFrame) -> np.ndarray:
     return ordered["attention"].to_numpy().reshape(shape)
 
 
-def strongest_lifts(maps: np.ndarray, task: dict[str, Any]) -> dict[str, float]:
+def strongest_lifts(maps: np.ndarray, task: Task) -> dict[str, float]:
     """Of `maps` (layers, heads, T, T), the largest share of a head's attention on the same row, and on the same column,
     over that of uniform attention; the query itself is neither."""
-    rows, columns = task["rows"], task["columns"]
+    rows, columns = task.rows, task.columns
     itself = np.eye(rows * columns)
     groups = {
         "same row": np.kron(np.eye(rows), np.ones((columns, columns))) - itself,
@@ -63,7 +64,7 @@ def strongest_lifts(maps: np.ndarray, task: dict[str, Any]) -> dict[str, float]:
     return {name: float((maps * group).sum((2, 3)).max() * len(group) / group.sum()) for name, group in groups.items()}
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """The strongest head on the row and on the column at every step of a table as from `tidy_snapshots`."""
     parts, before, last = [], [], []
     for (step, label), of_step in table.groupby(["step", "label"]):
@@ -86,7 +87,7 @@ def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
 def draw_grid(
     subfigure: SubFigure,
     maps: np.ndarray,
-    task: dict[str, Any],
+    task: Task,
     norm: Normalize,
     observed: np.ndarray | None = None,
     **subplots: Any,
@@ -106,7 +107,7 @@ def draw_grid(
 def draw_map(
     axes: Axes,
     weights: np.ndarray,
-    task: dict[str, Any],
+    task: Task,
     norm: Normalize,
     observed: np.ndarray | None = None,
 ) -> Any:
@@ -114,8 +115,8 @@ def draw_map(
     query (left) or the key (above) is masked. Returns the image."""
     length = len(weights)
     image = axes.imshow(weights, cmap=style.MAGNITUDE_COLORS, norm=norm, interpolation="nearest")
-    for row in range(1, task["rows"]):
-        boundary = row * task["columns"] - 0.5
+    for row in range(1, task.rows):
+        boundary = row * task.columns - 0.5
         axes.axhline(boundary, color="0.6", linewidth=0.25)
         axes.axvline(boundary, color="0.6", linewidth=0.25)
     axes.set(xticks=[], yticks=[])
@@ -129,9 +130,7 @@ def draw_map(
     return image
 
 
-def draw_strong_grid(
-    subfigure: SubFigure, table: pd.DataFrame, task: dict[str, Any], observed: np.ndarray | None = None
-) -> None:
+def draw_strong_grid(subfigure: SubFigure, table: pd.DataFrame, task: Task, observed: np.ndarray | None = None) -> None:
     """The grid of the maps in `table`, with a colour scale of its own from 0 to where a hundredth of the weights is
     above it, and its bar, on which uniform attention is marked."""
     maps = stacked(table)
@@ -144,9 +143,9 @@ def draw_strong_grid(
     bar.set_label(f"attention weight\n(white line: uniform, {uniform:.2g})")
 
 
-def draw_key(subfigure: SubFigure, task: dict[str, Any]) -> None:
+def draw_key(subfigure: SubFigure, task: Task) -> None:
     """What ideal heads look like."""
-    rows, columns = task["rows"], task["columns"]
+    rows, columns = task.rows, task.columns
     ideals = {
         "same row": np.kron(np.eye(rows), np.ones((columns, columns))),
         "same column": np.kron(np.ones((rows, rows)), np.eye(columns)),

@@ -1,13 +1,10 @@
 """What the figures that compare the model with classical completion share (Figures 3 and 19, Table 3)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.axes import Axes
 
-from abrupt.drop import plateau_mse_masked
 from abrupt.figures import style
-from abrupt.shifts import changed
+from abrupt.task import Task
 
 LOOKS = {
     "model": {"label": "BERT, last step", "color": "#0072B2", "marker": "o"},
@@ -62,11 +59,11 @@ def draw_methods(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
             style.draw_errors(axes, of_seed["value"], of_seed[quantity], yerr=error, **look)
 
 
-def draw_predicting_zero(axes: Axes, table: pd.DataFrame, task: dict[str, Any], axis: str) -> None:
+def draw_predicting_zero(axes: Axes, table: pd.DataFrame, task: Task, axis: str) -> None:
     """The MSE over all entries of predicting 0 at masked entries and the truth elsewhere, p E[x^2], along an axis."""
     values = sorted(table["value"].unique())
-    tasks = [changed(task, axis, value) for value in values]
-    levels = [other["mask_probability"] * plateau_mse_masked(other) for other in tasks]
+    tasks = [task.changed(axis, value) for value in values]
+    levels = [other.mask_probability * other.entry_variance for other in tasks]
     axes.plot(values, levels, color=style.GREY, linestyle=(0, (1, 1)), label="predicting 0 at masked entries: p E[x²]")
 
 

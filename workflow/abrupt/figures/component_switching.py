@@ -1,21 +1,19 @@
 """One component switched between a checkpoint before the drop and one after it (of the authors' released analyses)."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from abrupt.drop import plateau_mse_masked
 from abrupt.figures import style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.task import Task
 
 ENTRIES = ("masked", "observed")
 DIRECTIONS = {"before": {"color": "#D55E00", "marker": "o"}, "after": {"color": "#0072B2", "marker": "s"}}
 NONE = "none"
 
 
-def tidy(task: dict[str, Any], component_switching: list[str]) -> pd.DataFrame:
+def tidy(task: Task, component_switching: list[str]) -> pd.DataFrame:
     """The tables of the analysis, one below the other: mse_masked and mse_observed with their standard errors over
     matrices for each receiver (before or after the drop) and component (none: the receiver as it is)."""
     table = pd.concat([pd.read_csv(path) for path in component_switching], ignore_index=True)
@@ -25,7 +23,7 @@ def tidy(task: dict[str, Any], component_switching: list[str]) -> pd.DataFrame:
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Errors at masked and at observed entries, a row a component; lines are the two models as they are."""
     components = [name for name in table["component"].unique() if name != NONE]
     figure = style.new_figure(style.TEXT_WIDTH, 1.5 + 0.3 * len(components))
@@ -42,7 +40,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
             error = switched[f"{mse}_se"]
             style.draw_errors(panel, switched[mse], y, xerr=error, linestyle="none", label=label, **look)
         if entries == "masked":
-            level = plateau_mse_masked(task)
+            level = task.entry_variance
             panel.axvline(level, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)), zorder=0, label="predicting 0")
         style.share_log_scale([panel])
         panel.set_xlabel(f"{entries}-entry {style.MSE_LABEL}")
@@ -59,7 +57,7 @@ def _describe(part: pd.DataFrame) -> str:
     return f"model of step {receiver}, component of step {donor}"
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """The component that completes most when given to the model before the drop, and the one that harms most when taken
     from the one after it, for every seed, if there is one."""
     parts = []

@@ -1,13 +1,12 @@
 """Loss curves: plateau, sudden drop, completion (paper, Figures 1 and 2)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.drop import Drop, plateau_mse_masked
 from abrupt.figures import style
+from abrupt.scores.drop import Drop
+from abrupt.task import Task
 
 CURVES = {
     "mse_masked": {"label": "masked entries, $L_{mask}$", "color": "#D55E00", "linestyle": "-"},
@@ -16,13 +15,13 @@ CURVES = {
 }
 
 
-def tidy(task: dict[str, Any], training: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str]) -> pd.DataFrame:
     """One row for each seed and logged step: the three MSEs, means over the updates since the row before."""
     return style.read_training(training)[["seed", "step", *CURVES]]
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """The whole run on a log scale and, if there is a drop, the drop on a linear one (Figures 1 and 2)."""
     drops = {seed: style.find_drop(curve, task) for seed, curve in table.groupby("seed")}
     found = {seed: drop for seed, drop in drops.items() if drop.found}
@@ -40,7 +39,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
         title += f"\n{style.seeds_text(without)}: no drop {style.no_drop_text(censored, task)}"
     whole.set_title(title)
     for axes in zoomed:
-        _zoom(axes, list(found.values()), table["step"].max(), plateau_mse_masked(task))
+        _zoom(axes, list(found.values()), table["step"].max(), task.entry_variance)
     style.legend_below(figure, ncols=3)
     return figure
 

@@ -1,13 +1,12 @@
 """Mean attention maps when two rows, or two columns, are masked but for one entry each (paper, Figures 5 and 23)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 
-from abrupt.attention_file import read_attention
 from abrupt.figures import attention_maps, style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.storage.attention_files import read_attention
+from abrupt.task import Task
 
 PATTERNS = {
     "masked_rows": "two rows masked but for one entry each",
@@ -17,7 +16,7 @@ MASK_SIZE = 1.3  # inches
 MAX_MAP_SIZE, MAX_WIDTH = 0.95, 4.9  # inches, of the maps
 
 
-def tidy(task: dict[str, Any], attention: str) -> pd.DataFrame:
+def tidy(task: Task, attention: str) -> pd.DataFrame:
     """One row for each pattern of masks, layer, head, query and key (all from 1): the attention weight, mean over
     matrices, to 5 decimals, and whether the key is observed; all matrices have the pattern's one mask."""
     attributes, patterns = read_attention(attention, ("attention_mean", "sample_observed"))
@@ -31,7 +30,7 @@ def tidy(task: dict[str, Any], attention: str) -> pd.DataFrame:
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """For each pattern its mask, and beside it the maps of all heads with the mask along their edges."""
     layers, heads = table["layer"].max(), table["head"].max()
     size = min(MAX_MAP_SIZE, MAX_WIDTH / heads)
@@ -46,10 +45,10 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_block(left: SubFigure, right: SubFigure, table: pd.DataFrame, task: dict[str, Any]) -> None:
+def _draw_block(left: SubFigure, right: SubFigure, table: pd.DataFrame, task: Task) -> None:
     observed = table.drop_duplicates("key").sort_values("key")["key_observed"].to_numpy()
     mask = left.subplots()
-    shape = (task["rows"], task["columns"])
+    shape = (task.rows, task.columns)
     mask.imshow(observed.reshape(shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     mask.set(xlabel="column", ylabel="row", title="mask of every matrix\n(black: masked)")
     mask.set_xticks(range(shape[1]), range(1, shape[1] + 1))
@@ -61,10 +60,10 @@ def _draw_block(left: SubFigure, right: SubFigure, table: pd.DataFrame, task: di
     right.supylabel("query position (strip: masked queries black)", size=7.5)
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """What masked queries give to the one observed entry of their row, or column, in the strongest head."""
-    line_of = {"masked_rows": lambda position: (position - 1) // task["columns"]}
-    line_of["masked_columns"] = lambda position: (position - 1) % task["columns"]
+    line_of = {"masked_rows": lambda position: (position - 1) // task.columns}
+    line_of["masked_columns"] = lambda position: (position - 1) % task.columns
     parts = []
     for pattern, line in line_of.items():
         of_pattern = table[table["pattern"] == pattern]

@@ -1,7 +1,5 @@
 """Linear probes of every layer for an entry's value, row and column (paper, Figure 6)."""
 
-from typing import Any
-
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -9,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.task import Task
 
 LABELS = {"relative_mse": "MSE / MSE of the mean target", "abs_cosine": "mean |cosine|"}
 # (target, entries, quantity) -> title
@@ -21,7 +20,7 @@ PANELS = {
 }
 
 
-def tidy(task: dict[str, Any], training: list[str], probes: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], probes: list[str]) -> pd.DataFrame:
     """One row for each seed, step, target, group of entries and layer (empty: predicting the mean), with
     the labels of `style.read_progress`."""
     return select(
@@ -35,7 +34,7 @@ def select(table: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Above against the layer, at the telling steps; below against the step, for every layer (Figure 6)."""
     return draw_panels(table, PANELS)
 
@@ -88,7 +87,7 @@ def _draw_against_step(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
     style.draw_progress_axis(axes, table)
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """For each target the best layer at the last step, and the step at which half of its gain is there."""
     titles = {(target, entries): title.replace("\n", " ") for (target, entries, _), title in PANELS.items()}
     layers = table.dropna(subset=["layer"])

@@ -1,19 +1,18 @@
 """Token and position embeddings after training (paper, Figure 7)."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.embedding_scores import COMPONENTS, PREDICTORS, position_scores, token_scores
 from abrupt.figures import style
+from abrupt.scores.embeddings import COMPONENTS, PREDICTORS, position_scores, token_scores
+from abrupt.task import Task
 
 NAMES = {"magnitude": "|x|", "sign": "sign(x)", "value": "x"}
 
 
-def tidy(task: dict[str, Any], token_embeddings: str, position_embeddings: str) -> pd.DataFrame:
+def tidy(task: Task, token_embeddings: str, position_embeddings: str) -> pd.DataFrame:
     """One row for each token and one for each position (`kind` says which) at the last step."""
     tables = []
     for kind, path in {"token": token_embeddings, "position": position_embeddings}.items():
@@ -23,7 +22,7 @@ def tidy(task: dict[str, Any], token_embeddings: str, position_embeddings: str) 
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Tokens above: norms, principal components and what these stand for; positions below (Figure 7)."""
     tokens, positions = (table[table["kind"] == kind] for kind in ("token", "position"))
     about_tokens, about_positions = token_scores(tokens).iloc[0], position_scores(positions).iloc[0]
@@ -93,9 +92,9 @@ def _draw_positions_maps(axes: np.ndarray, positions: pd.DataFrame, scores: pd.S
     axes[1].set_title("position embeddings\n(colour: column, digit: row)")
 
 
-def _draw_shares(axes: Axes, scores: pd.Series, task: dict[str, Any]) -> None:
+def _draw_shares(axes: Axes, scores: pd.Series, task: Task) -> None:
     """The variance of position embeddings between columns, between rows and the rest, against chance."""
-    rows, columns = task["rows"], task["columns"]
+    rows, columns = task.rows, task.columns
     chance = np.array([columns - 1, rows - 1, (rows - 1) * (columns - 1)]) / (rows * columns - 1)
     names = ("column", "row", "rest")
     axes.bar(names, [scores[f"share_{name}"] for name in names], color=["#D55E00", "#0072B2", "0.6"], linewidth=0)

@@ -1,11 +1,10 @@
 """Single components trained alone, against normal training (paper, Figure 8)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
+from abrupt.task import Task
 
 ALL = "all components"
 LOOKS = {
@@ -19,7 +18,7 @@ LOOKS = {
 }
 
 
-def tidy(task: dict[str, Any], training: list[str], components: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], components: list[str]) -> pd.DataFrame:
     """One row for each component, seed and logged step of its run: the masked-entry MSE."""
     table = style.read_training([*training, *components])
     table["component"] = table["run"].replace("pretrain", ALL)
@@ -27,7 +26,7 @@ def tidy(task: dict[str, Any], training: list[str], components: list[str]) -> pd
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Masked-entry MSE against the step of each run, onsets marked (Figure 8)."""
     figure = style.new_figure(style.TEXT_WIDTH, 4.2)
     axes = figure.subplots()

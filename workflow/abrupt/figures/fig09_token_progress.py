@@ -1,15 +1,14 @@
 """Token embeddings in the course of training, on the final axes (paper, Figure 9)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.embedding_scores import token_scores
 from abrupt.figures import style
 from abrupt.figures.fig07_embeddings import draw_tokens
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.scores.embeddings import token_scores
+from abrupt.task import Task
 
 CURVES = {
     "magnitude": {"label": "|x|", "color": "#0072B2"},
@@ -18,13 +17,13 @@ CURVES = {
 LINES = {2: "-", 3: (0, (3, 1.2))}
 
 
-def tidy(task: dict[str, Any], training: list[str], token_embeddings: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], token_embeddings: list[str]) -> pd.DataFrame:
     """One row for each seed, step and token, with the columns of `style.read_progress`."""
     return style.read_progress(task, training, token_embeddings)
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Above the tokens at some steps, of the first seed; below scores, of every seed (Figure 9)."""
     first = table[table["seed"] == table["seed"].min()]
     steps = style.shown_steps(first)
@@ -70,7 +69,7 @@ def _draw_r_squared(axes: Axes, scores: pd.DataFrame) -> None:
     axes.set(ylabel="R² with components\nof the same step", ylim=(0, 1.02))
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """The scores before the drop and at the end."""
     parts = []
     for when, rows in style.before_and_last(table).items():

@@ -1,13 +1,12 @@
 """Position embeddings in the course of training (paper, Figure 10)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
-from abrupt.embedding_scores import position_scores
 from abrupt.figures import style
 from abrupt.figures.fig07_embeddings import draw_positions
+from abrupt.scores.embeddings import position_scores
+from abrupt.task import Task
 
 LOOKS = {
     "column": {"color": "#D55E00", "linestyle": "-", "marker": "o"},
@@ -15,13 +14,13 @@ LOOKS = {
 }
 
 
-def tidy(task: dict[str, Any], training: list[str], position_embeddings: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], position_embeddings: list[str]) -> pd.DataFrame:
     """One row for each seed, step and position, with the columns of `style.read_progress`."""
     return style.read_progress(task, training, position_embeddings)
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Above the positions at some steps, of the first seed, on the final principal components and by t-SNE
     of that step; below scores, of every seed (Figure 10)."""
     first = table[table["seed"] == table["seed"].min()]

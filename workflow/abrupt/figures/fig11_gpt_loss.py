@@ -1,14 +1,13 @@
 """A decoder on [masked X, SEP, X]: when it learns to copy (paper, Figure 11)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.drop import Drop, find_copying
 from abrupt.figures import style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.scores.drop import Drop, find_copying
+from abrupt.task import Task
 
 GROUPS = {
     "observed": {"color": "#56B4E9", "linestyle": (0, (5, 1, 1, 1))},
@@ -16,7 +15,7 @@ GROUPS = {
 }
 
 
-def tidy(task: dict[str, Any], training: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str]) -> pd.DataFrame:
     """One row for each seed and logged step: cross-entropy (nats) and accuracy at observed and at masked
     entries, means over the updates since the row before; of held-out matrices, where evaluated, the MSE of
     the expected value at masked entries and the entropy of an entry's marginal law."""
@@ -27,7 +26,7 @@ def tidy(task: dict[str, Any], training: list[str]) -> pd.DataFrame:
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Cross-entropy, accuracy and squared error against the step (Figure 11)."""
     figure = style.new_figure(style.TEXT_WIDTH, 2.9)
     entropies, accuracies, errors = figure.subplots(1, 3)
@@ -64,7 +63,7 @@ def _outcome(drops: dict[int, Drop]) -> str:
     return ", ".join(found + ([f"none within {censored[0]} steps"] if censored else []))
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """Whether and when the decoder copies, and how well it knows masked entries at the end."""
     curves = [curve for _, curve in table.groupby("seed")]
     outcome = _outcome({number: find_copying(curve) for number, curve in enumerate(curves)})

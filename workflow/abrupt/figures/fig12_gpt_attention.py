@@ -7,15 +7,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.attention_file import read_attention
-from abrupt.drop import find_copying
 from abrupt.figures import style
 from abrupt.figures.attention_maps import CAP_QUANTILE
 from abrupt.figures.fig11_gpt_loss import tidy as tidy_training
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.scores.drop import find_copying
+from abrupt.storage.attention_files import read_attention
+from abrupt.task import Task
 
 
-def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: str, attention: list[str]) -> pd.DataFrame:
     """One row for each telling step, layer, head, query and key (all from 1): the attention weight, mean
     over matrices, to 5 decimals. Queries are those that predict the entries of X: query q predicts entry q,
     query 1 stands at SEP. Keys are the T masked entries, SEP, and X but for its last entry."""
@@ -24,7 +25,7 @@ def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFr
     maps = {int(attributes["step"]): patterns["random"]["attention_mean"] for attributes, patterns in files}
     tables = []
     for step, label in style.labelled_steps(drop, list(maps)).items():
-        predicting = maps[step][:, :, task["rows"] * task["columns"] :]
+        predicting = maps[step][:, :, task.rows * task.columns :]
         layer, head, query, key = (index.ravel() + 1 for index in np.indices(predicting.shape))
         columns = {"layer": layer, "head": head, "query": query, "key": key}
         weight = predicting.ravel().astype(float).round(5)
@@ -34,7 +35,7 @@ def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFr
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """A row for each layer and head, a column for each step (Figure 12)."""
     heads = sorted(set(zip(table["layer"], table["head"], strict=True)))
     steps = table["step"].unique()
@@ -63,7 +64,7 @@ def shares(weights: np.ndarray) -> tuple[float, float]:
     return float(np.diagonal(weights).mean()), float(weights[:, entries].mean())
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """The strongest head on the entry to predict, of any layer, at every step shown."""
     copied = table[table["query"] == table["key"]].groupby(["step", "label", "layer", "head"])["attention"].mean()
     parts = []

@@ -1,15 +1,14 @@
 """One model trained on matrices of several sizes (paper, Figure 16)."""
 
-from typing import Any
-
 import pandas as pd
 
 from abrupt.figures import style, sweep
+from abrupt.task import Task
 
 PREFIX = "mse_masked_"  # of the column of one size
 
 
-def tidy(task: dict[str, Any], training: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str]) -> pd.DataFrame:
     """One row for each member (rows = columns of a size), seed and logged step: the masked-entry MSE at that
     size; steps between whose rows no update drew the size are left out."""
     table = style.read_training(training).drop(columns="mse_masked")

@@ -1,27 +1,25 @@
 """The model on matrices of other tasks than it was trained on, against nuclear-norm minimisation (paper, Figure 19)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import comparison, style
-from abrupt.observation import Observation
-from abrupt.shifts import along
+from abrupt.figures.observation import Observation
+from abrupt.task import Task, rows_along
 
 METHODS = ("model", "nuclear_norm")
 
 
-def tidy(task: dict[str, Any], completion: list[str], baselines: list[str]) -> pd.DataFrame:
+def tidy(task: Task, completion: list[str], baselines: list[str]) -> pd.DataFrame:
     """One row for each axis, value, method and seed: means over matrices and their standard errors."""
     table = comparison.read(completion, baselines)
     table = table[table["method"].isin(METHODS)]
-    axes = [along(table, task, axis) for axis in comparison.AXIS_LABELS]
+    axes = [rows_along(table, task, axis) for axis in comparison.AXIS_LABELS]
     return comparison.summary(pd.concat(axes), ["axis", "method", "seed", "value"])
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """A panel for each thing that is changed."""
     figure = style.new_figure(style.TEXT_WIDTH, 4.2)
     panels = figure.subplots(2, 4, sharey=True)
@@ -31,8 +29,8 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
         comparison.draw_methods(panel, rows, "mse_all")
         comparison.draw_predicting_zero(panel, rows, task, axis)
         name, _, law = axis.partition(".")
-        if law in ("", task["factor_law"]):
-            panel.axvline(task[name], color="0.8", linewidth=0.8, label="as trained", zorder=0)
+        if law in ("", task.factor_law):
+            panel.axvline(getattr(task, name), color="0.8", linewidth=0.8, label="as trained", zorder=0)
         panel.set(yscale="log", xlabel=comparison.AXIS_LABELS[axis])
     for panel in panels.flat[len(shown) :]:
         panel.set_axis_off()
@@ -44,7 +42,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     return figure
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """Where along each axis the model is worst against nuclear-norm minimisation, in the median over seeds."""
     parts = []
     for axis, ratios in comparison.over_minimiser(table, ["axis", "value", "seed"]).groupby("axis", sort=False):

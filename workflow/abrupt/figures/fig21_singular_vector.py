@@ -1,13 +1,12 @@
 """Linear probes of every layer for the first left singular vector (paper, Figure 21)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
 from abrupt.figures.fig06_probes import draw_panels, select
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.task import Task
 
 PANELS = {
     ("singular_vector", "all", "relative_mse"): "first left singular vector",
@@ -15,18 +14,18 @@ PANELS = {
 }
 
 
-def tidy(task: dict[str, Any], training: list[str], probes: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], probes: list[str]) -> pd.DataFrame:
     """The table of Figure 6 for this target."""
     return select(style.read_progress(task, training, probes), ["singular_vector"])
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Above against the layer, at the telling steps; below against the step, for every layer (Figure 21)."""
     return draw_panels(table, PANELS)
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """The layer that the singular vector is read from best, before the drop and at the end, for every seed."""
     parts = []
     chosen = table[table["entries"] == "all"]

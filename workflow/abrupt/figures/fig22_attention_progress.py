@@ -1,13 +1,13 @@
 """Mean attention maps of all heads over training, against uniform attention (paper, Figure 22)."""
 
 from itertools import chain
-from typing import Any
 
 import pandas as pd
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from abrupt.figures import attention_maps, style
+from abrupt.task import Task
 
 MAX_MAP_SIZE, MIN_MAP_SIZE = 0.62, 0.4  # inches
 LEFT, TOP, BOTTOM = 0.22, 0.52, 0.6  # inches, around the maps of a step
@@ -15,7 +15,7 @@ MAX_ACROSS = 3
 DARKEST = 6  # times uniform attention: one scale for all steps
 
 
-def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: str, attention: list[str]) -> pd.DataFrame:
     """One row for each of up to six steps, layer, head, query and key (all from 1): the attention weight, mean
     over matrices, to 5 decimals; `mse_masked` is the training loss at that step."""
     return attention_maps.tidy_snapshots(
@@ -24,7 +24,7 @@ def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFr
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """A block of layers x heads maps for each step, all with one colour scale (Figure 22)."""
     steps = table["step"].unique()
     layers, heads, length = (table[name].max() for name in ("layer", "head", "key"))

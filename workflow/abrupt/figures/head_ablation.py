@@ -1,21 +1,19 @@
 """What is lost when a head, or a group of heads, is ablated (of the authors' released analyses)."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.drop import plateau_mse_masked
 from abrupt.figures import style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.task import Task
 
 ENTRIES = ("masked", "observed")
 FILLS = {"batch_mean": "full", "uniform": "none"}
 
 
-def tidy(task: dict[str, Any], head_ablation: list[str]) -> pd.DataFrame:
+def tidy(task: Task, head_ablation: list[str]) -> pd.DataFrame:
     """The tables of the analysis, one below the other, seeds mixed: mse_masked and mse_observed with their standard
     errors over matrices for each step, target (none, head, group) and replacement."""
     table = pd.concat([pd.read_csv(path) for path in head_ablation], ignore_index=True)
@@ -24,7 +22,7 @@ def tidy(task: dict[str, Any], head_ablation: list[str]) -> pd.DataFrame:
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """A column for each step and kind of entries; single heads above, groups of heads below."""
     steps, seeds = sorted(table["step"].unique()), sorted(table["seed"].unique())
     single = table[table["target"] == "head"]
@@ -72,11 +70,11 @@ def _spread(number: int) -> list[float]:
     return [0.6 * (index - (number - 1) / 2) / number for index in range(number)]
 
 
-def _draw_levels(axes: Axes, intact: pd.DataFrame, entries: str, task: dict[str, Any]) -> None:
+def _draw_levels(axes: Axes, intact: pd.DataFrame, entries: str, task: Task) -> None:
     for level in intact[f"mse_{entries}"]:
         axes.axvline(level, color="black", linewidth=0.8, zorder=0)
     if entries == "masked":
-        axes.axvline(plateau_mse_masked(task), color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)), zorder=0)
+        axes.axvline(task.entry_variance, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)), zorder=0)
 
 
 def _describe(groups: pd.DataFrame, name: str) -> str:
@@ -97,7 +95,7 @@ def _draw_legend(figure: Figure, masked: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """The head, and the group, whose loss raises the masked-entry error most, at the last step, for every seed."""
     parts = []
     for seed, of_seed in table[table["step"] == table["step"].max()].groupby("seed"):

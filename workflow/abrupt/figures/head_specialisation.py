@@ -1,22 +1,21 @@
 """When heads specialise, beside the loss on one axis of steps (the course of the paper's Figure 4)."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.drop import Drop
 from abrupt.figures import style
-from abrupt.head_scores import HEAD_GROUPS, OTHER, SPECIALISED_SCORE, head_groups, overall_scores, specialisation_steps
-from abrupt.observation import Observation, against
+from abrupt.figures.observation import Observation, against
+from abrupt.scores.drop import Drop
+from abrupt.scores.heads import HEAD_GROUPS, OTHER, SPECIALISED_SCORE, head_groups, overall_scores, specialisation_steps
+from abrupt.task import Task
 
 LOSS = "mse_masked"
 SHOWN = [group for group in HEAD_GROUPS if group != OTHER]
 
 
-def tidy(task: dict[str, Any], training: list[str], head_scores: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], head_scores: list[str]) -> pd.DataFrame:
     """Columns seed, step, quantity, value, layer, head, group, specialised_at. The quantity is mse_masked for every
     logged step, and the scores on the key groups same_row, same_column, self and observed for every extracted step
     and head, over all queries of random masks.
@@ -39,7 +38,7 @@ def tidy(task: dict[str, Any], training: list[str], head_scores: list[str]) -> p
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """A column for each seed: its loss, below it the scores of all heads on each group of keys."""
     seeds = sorted(table["seed"].unique())
     figure = style.new_figure(style.TEXT_WIDTH, 6.6)
@@ -65,7 +64,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_loss(axes: Axes, loss: pd.DataFrame, drop: Drop, task: dict[str, Any]) -> None:
+def _draw_loss(axes: Axes, loss: pd.DataFrame, drop: Drop, task: Task) -> None:
     axes.plot(loss["step"], loss["value"], color="black")
     style.draw_plateau(axes, task)
     axes.set_yscale("log")
@@ -110,7 +109,7 @@ def _draw_legend(figure: Figure, loss: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """How many heads specialise, and how many of them well before the drop."""
     heads = table.dropna(subset="specialised_at").drop_duplicates(["seed", "layer", "head"])
     early, parts = 0, []

@@ -1,13 +1,12 @@
 """What the figures of the token intervention share (paper, Tables 1 and 2)."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
+from abrupt.task import Task
 
 COLORS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osDv^PX"
@@ -19,7 +18,7 @@ PANELS = {
 }
 
 
-def tidy(task: dict[str, Any], training: list[str], token_intervention: list[str], inputs: str) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], token_intervention: list[str], inputs: str) -> pd.DataFrame:
     """One row for each seed, step and token on these inputs, as the analysis gives them, with the value to be copied
     (`copied`) and the onset and completion of the seed's drop (nan without one)."""
     table = pd.concat(map(pd.read_csv, token_intervention), ignore_index=True)
@@ -30,7 +29,7 @@ def tidy(task: dict[str, Any], training: list[str], token_intervention: list[str
     return table.assign(copied=table["token_value"].fillna(0.0), **ends)
 
 
-def draw(table: pd.DataFrame, task: dict[str, Any], inputs: str) -> Figure:
+def draw(table: pd.DataFrame, task: Task, inputs: str) -> Figure:
     """Predictions at masked entries at every step (not to scale), a colour for each token that stands there."""
     figure = style.new_figure(style.TEXT_WIDTH, 3.3)
     steps = sorted(table["step"].unique())

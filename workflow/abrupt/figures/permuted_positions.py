@@ -1,15 +1,13 @@
 """Completion with permuted position embeddings (the authors' code, no figure of the paper)."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abrupt.drop import plateau_mse_masked
 from abrupt.figures import style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.task import Task
 
 KINDS = {
     "none": "not permuted",
@@ -25,14 +23,14 @@ LOOKS = {
 COLUMNS = ["seed", "step", "label", "kind", "permutation", *(f"{name}{se}" for name in LOOKS for se in ("", "_se"))]
 
 
-def tidy(task: dict[str, Any], training: list[str], permuted_positions: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], permuted_positions: list[str]) -> pd.DataFrame:
     """One row for each seed, telling step, kind and permutation."""
     table = style.read_progress(task, training, permuted_positions)
     return table.dropna(subset=["label"])[COLUMNS].reset_index(drop=True)
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """A panel a telling step; every permutation of every seed is a point with its error bar over matrices."""
     labels = table.sort_values("step")["label"].unique()
     figure = style.new_figure(style.TEXT_WIDTH, 3.0)
@@ -61,10 +59,10 @@ def _draw_points(axes: Axes, table: pd.DataFrame) -> None:
     axes.tick_params(axis="x", length=0)
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """What is lost with rows, or columns, alone kept, at the last step; one number a seed."""
     last = table[table["step"] == table.groupby("seed")["step"].transform("max")]
-    errors = last.groupby(["kind", "seed"])["mse_masked"].mean() / plateau_mse_masked(task)
+    errors = last.groupby(["kind", "seed"])["mse_masked"].mean() / task.entry_variance
     kinds = ("none", "within_rows", "within_columns")
     numbers = ", ".join(f"{style.values_text(errors[kind])} {KINDS[kind]}" for kind in kinds)
     return Observation(f"masked-entry MSE / E[x²] at the last step, mean over permutations: {numbers}")

@@ -1,20 +1,19 @@
 """One matrix as the model completes it before, during and after the drop (the task of the paper's Figure 1)."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.task import Task
 
 NAMES = {False: "masked", True: "observed"}
 
 
-def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: str, attention: list[str]) -> pd.DataFrame:
     """One row for each telling step and entry of one held-out matrix: truth, observed, prediction."""
-    row, column = np.divmod(np.arange(task["rows"] * task["columns"]), task["columns"])
+    row, column = np.divmod(np.arange(task.rows * task.columns), task.columns)
     names = ("sample_matrix", "sample_observed", "sample_prediction")
     tables = []
     for snapshot in style.read_snapshots(task, training, attention, names):
@@ -28,7 +27,7 @@ def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFr
                     "row": row + 1,
                     "column": column + 1,
                     "observed": observed.astype(bool),
-                    "truth": matrix.astype(float).round(task["decimals"]),
+                    "truth": matrix.astype(float).round(task.decimals),
                     "prediction": prediction.astype(float).round(6),
                 }
             )
@@ -37,10 +36,10 @@ def tidy(task: dict[str, Any], training: str, attention: list[str]) -> pd.DataFr
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Truth and prediction above, input and absolute error below, a column a step."""
     steps = table["step"].unique()
-    figure = style.new_figure(style.TEXT_WIDTH, 1.3 + 2.7 * min(task["rows"] / task["columns"], 1.5))
+    figure = style.new_figure(style.TEXT_WIDTH, 1.3 + 2.7 * min(task.rows / task.columns, 1.5))
     axes = figure.subplots(2, len(steps) + 1, squeeze=False)
     table = table.assign(error=(table["prediction"] - table["truth"]).abs())
     limit = table["truth"].abs().max()
@@ -49,7 +48,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     first = table[table["step"] == steps[0]]
     truth, observed = style.grid(first, "truth"), style.grid(first, "observed")
     value_image = style.draw_matrix(axes[0, 0], truth, observed, **values)
-    axes[0, 0].set_title(f"truth, rank {task['rank']} (seed {first['seed'].iloc[0]})\nmasked entries outlined")
+    axes[0, 0].set_title(f"truth, rank {task.rank} (seed {first['seed'].iloc[0]})\nmasked entries outlined")
     style.draw_matrix(axes[1, 0], np.where(observed, truth, np.nan), observed, **values)
     axes[1, 0].set_title("input:\nthe observed entries")
     for (above, below), step in zip(axes[:, 1:].T, steps, strict=True):
@@ -68,7 +67,7 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
     return figure
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """The matrix's errors at every step shown."""
     squared = table.assign(mse=(table["prediction"] - table["truth"]) ** 2)
     parts = []

@@ -1,17 +1,16 @@
 """Heads ranked by what they attend to, before the drop and at the end (the claim of the paper's Figure 4)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.head_scores import overall_scores
+from abrupt.scores.heads import overall_scores
+from abrupt.task import Task
 
 LAST = "last"
 
 
-def tidy(task: dict[str, Any], training: list[str], head_scores: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], head_scores: list[str]) -> pd.DataFrame:
     """One row for each seed, key group, head and telling step: its score and its rank within seed and
     key group, by the score at the last step. Random masks, all queries."""
     curves = dict(list(style.read_training(training).groupby("seed")))
@@ -31,7 +30,7 @@ def tidy(task: dict[str, Any], training: list[str], head_scores: list[str]) -> p
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """A panel for each key group, heads from the highest score at the last step down."""
     groups, heads = table["key_group"].unique(), table["rank"].max()
     figure = style.new_figure(style.TEXT_WIDTH, 1.1 + 0.12 * max(heads, 10))

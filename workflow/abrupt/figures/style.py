@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from abrupt.attention_file import read_attention
-from abrupt.drop import PLATEAU_SHARE, Drop, detect_drop, plateau_mse_masked, telling_steps
-from abrupt.files import write_atomically
+from abrupt.scores.drop import PLATEAU_SHARE, Drop, detect_drop, telling_steps
+from abrupt.storage.attention_files import read_attention
+from abrupt.storage.files import write_atomically
+from abrupt.task import Task
 
 TEXT_WIDTH = 7.0  # inches, of a page's text
 STANDARD_ERRORS = 2  # that an error bar reaches either way
@@ -35,7 +36,7 @@ STEP_LOOKS = {
 VALUE_COLORS = "cividis"
 MAGNITUDE_COLORS = "magma_r"
 GREY = "0.45"
-# Of what heads are specialised in: abrupt.head_scores.HEAD_GROUPS.
+# Of what heads are specialised in: abrupt.scores.heads.HEAD_GROUPS.
 HEAD_GROUPS = {
     "same_row": {"color": "#0072B2", "marker": "s"},
     "same_column": {"color": "#D55E00", "marker": "o"},
@@ -98,9 +99,9 @@ def read_training(paths: list[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def find_drop(curve: pd.DataFrame, task: dict[str, Any]) -> Drop:
+def find_drop(curve: pd.DataFrame, task: Task) -> Drop:
     """The drop of one run, a table with columns `step` and `mse_masked`."""
-    return detect_drop(curve["step"].to_numpy(), curve["mse_masked"].to_numpy(), plateau_mse_masked(task))
+    return detect_drop(curve["step"].to_numpy(), curve["mse_masked"].to_numpy(), task.entry_variance)
 
 
 def labelled_steps(drop: Drop, steps: list[int]) -> dict[int, str]:
@@ -138,7 +139,7 @@ def _phase(drop: Drop, step: int) -> str:
     return "drop" if step < drop.completion else "completion"
 
 
-def read_progress(task: dict[str, Any], training: list[str], analysis: list[str]) -> pd.DataFrame:
+def read_progress(task: Task, training: list[str], analysis: list[str]) -> pd.DataFrame:
     """The tables of an analysis at several steps, one below the other, with columns `label` (of the telling
     steps), `phase` (of `progress_steps`), both empty for other steps, and `onset` and `completion` of the
     seed's drop (nan without one)."""
@@ -176,7 +177,7 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshots(
-    task: dict[str, Any],
+    task: Task,
     training: str,
     attention: list[str],
     names: tuple[str, ...],
@@ -220,9 +221,9 @@ def before_and_last(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {f"at step {span_text(rows['step'])}": rows for rows in map(pd.concat, (before, last))}
 
 
-def no_drop_text(drops: list[Drop], task: dict[str, Any]) -> str:
+def no_drop_text(drops: list[Drop], task: Task) -> str:
     """'within 5000 steps (ends at 98.7 % of plateau)' for curves without a drop: how far from one they are."""
-    levels = [round(100 * drop.final / plateau_mse_masked(task), 1) for drop in drops]
+    levels = [round(100 * drop.final / task.entry_variance, 1) for drop in drops]
     return f"within {drops[0].last_step} steps (ends at {span_text(levels)} % of plateau)"
 
 
@@ -232,9 +233,9 @@ def draw_errors(axes: Axes, x: Any, y: Any, xerr: Any = None, yerr: Any = None, 
     axes.errorbar(x, y, **bars, **{"elinewidth": 0.6, **look})
 
 
-def draw_plateau(axes: Axes, task: dict[str, Any]) -> None:
+def draw_plateau(axes: Axes, task: Task) -> None:
     """A horizontal line at the masked-entry MSE of predicting 0."""
-    level = plateau_mse_masked(task)
+    level = task.entry_variance
     label = f"predicting 0: E[x²] = {level:.3g}"
     axes.axhline(level, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)), label=label, zorder=1.5)
 
@@ -255,7 +256,7 @@ def draw_progress_axis(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_runs(
-    axes: Axes, table: pd.DataFrame, column: str, looks: dict[str, dict[str, Any]], task: dict[str, Any], end: float
+    axes: Axes, table: pd.DataFrame, column: str, looks: dict[str, dict[str, Any]], task: Task, end: float
 ) -> None:
     """Masked-entry MSE of every run up to step `end`, with a look for each value of `column`. Onsets are
     marked, and said in the labels: 'mlp: step 900', 'mlp: none within 5000 steps ...'."""
@@ -274,7 +275,7 @@ def draw_runs(
     axes.set(yscale="log", xlim=(0, end), xlabel=STEP_LABEL, ylabel="masked-entry " + MSE_LABEL)
 
 
-def outcome_text(drops: list[Drop], first_step: int, task: dict[str, Any]) -> str:
+def outcome_text(drops: list[Drop], first_step: int, task: Task) -> str:
     """The onsets of one member's runs, and how many of its seeds have no plateau or no drop."""
     at_once = [drop for drop in drops if drop.found and drop.onset <= first_step]
     onsets = [drop.onset for drop in drops if drop.found and drop not in at_once]

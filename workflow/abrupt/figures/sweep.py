@@ -8,7 +8,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.task import Task
 
 MARKERS = "osD^vPX"
 LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (2, 1)), (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)))
@@ -17,7 +18,7 @@ LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (2, 1)), (0, (1, 1)), (0, (6
 def tidy_of(name: str) -> Callable[..., pd.DataFrame]:
     """The `tidy` of a family whose runs have the swept value behind `name` in their own name (width64_...)."""
 
-    def tidy(task: dict[str, Any], training: list[str]) -> pd.DataFrame:
+    def tidy(task: Task, training: list[str]) -> pd.DataFrame:
         """One row for each member (the swept value), seed and logged step: the masked-entry MSE."""
         table = style.read_training(training)
         table["member"] = table["run"].str.extract(rf"{name}(\d+)", expand=False).astype(int)
@@ -35,7 +36,7 @@ def draw_of(title: str, label: str) -> Callable[..., Figure]:
     """The `draw` of a family, with labels of its members as by `named`."""
 
     @style.styled
-    def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+    def draw(table: pd.DataFrame, task: Task) -> Figure:
         """Masked-entry MSE against the step, one line for each member and seed, onsets marked."""
         members = sorted(table["member"].unique())
         figure = style.new_figure(style.TEXT_WIDTH, 3.2 + 0.15 * len(members))
@@ -53,7 +54,7 @@ def draw_of(title: str, label: str) -> Callable[..., Figure]:
 def observe_of(label: str) -> Callable[..., Observation]:
     """The `observe` of a family: the onset with each member."""
 
-    def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+    def observe(table: pd.DataFrame, task: Task) -> Observation:
         first, outcomes = table["step"].min(), []
         for member, runs in table.groupby("member"):
             drops = [style.find_drop(run, task) for _, run in runs.groupby("seed")]

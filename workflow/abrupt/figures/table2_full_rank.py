@@ -1,26 +1,25 @@
 """The MASK token replaced by that of a value, on matrices of iid entries (paper, Table 2)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import intervention, style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.task import Task
 
 
-def tidy(task: dict[str, Any], training: list[str], token_intervention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: list[str], token_intervention: list[str]) -> pd.DataFrame:
     """See `intervention.tidy`."""
     return intervention.tidy(task, training, token_intervention, "full_rank")
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """See `intervention.draw`."""
     return intervention.draw(table, task, "matrices of entries iid Unif[−1, 1]")
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """How far masked predictions are from v, and how much worse than 0 they are, before the drop and at the end."""
     parts = []
     for when, rows in style.before_and_last(table).items():

@@ -1,14 +1,12 @@
 """The regularised nuclear norm over its lambda (paper, Table 3)."""
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import comparison, style
-from abrupt.observation import Observation
-from abrupt.shifts import of_task
+from abrupt.figures.observation import Observation
+from abrupt.task import Task, rows_of_task
 
 REGULARISED = "regularised_nuclear_norm"
 LEVELS = {"model": (0, (4, 1.5)), "nuclear_norm": (0, (1, 1))}
@@ -21,16 +19,16 @@ PANELS = {
 }
 
 
-def tidy(task: dict[str, Any], completion: list[str], baselines: list[str]) -> pd.DataFrame:
+def tidy(task: Task, completion: list[str], baselines: list[str]) -> pd.DataFrame:
     """One row for each seed, method and lambda (`value`; nan for methods without): means over the matrices of the
     task and their standard errors."""
-    table = of_task(comparison.read(completion, baselines), task)
+    table = rows_of_task(comparison.read(completion, baselines), task)
     table = table[table["method"].isin([REGULARISED, *LEVELS])].rename(columns={"regularisation": "value"})
     return comparison.summary(table, ["method", "seed", "value"])
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Errors and nuclear norm against lambda, with the model and the unregularised minimiser as levels."""
     figure = style.new_figure(style.TEXT_WIDTH, 3.0)
     for axes, (quantity, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
@@ -63,7 +61,7 @@ def _draw_levels(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
             axes.axhline(row[quantity], color=color, linestyle=linestyle, label=label)
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """The best lambda for masked entries, against the levels, for every seed."""
     parts = []
     for seed, of_seed in table.groupby("seed"):

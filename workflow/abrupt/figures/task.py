@@ -1,33 +1,31 @@
 """The task: a low-rank matrix, its random mask, and the tokens that the model sees."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from abrupt.attention_file import read_attention
 from abrupt.figures import style
-from abrupt.observation import Observation
+from abrupt.figures.observation import Observation
+from abrupt.storage.attention_files import read_attention
+from abrupt.task import MASK_TOKEN, Task
 
-MASK_TOKEN = 0  # as in abrupt.task, which imports PyTorch
 MAX_TOKENS_A_LINE = 56
 
 
-def tidy(task: dict[str, Any], attention: str) -> pd.DataFrame:
+def tidy(task: Task, attention: str) -> pd.DataFrame:
     """One row an entry of one held-out matrix: row, column and position (from 1), value, observed, token."""
     names = ("sample_matrix", "sample_observed", "sample_tokens")
     attributes, patterns = read_attention(attention, names)
     matrix, observed, tokens = (patterns["random"][name][0] for name in names)
-    row, column = np.divmod(np.arange(matrix.size), task["columns"])
+    row, column = np.divmod(np.arange(matrix.size), task.columns)
     return pd.DataFrame(
         {
             "seed": int(attributes["seed"]),
             "row": row + 1,
             "column": column + 1,
-            "value": matrix.ravel().astype(float).round(task["decimals"]) + 0.0,  # no -0
+            "value": matrix.ravel().astype(float).round(task.decimals) + 0.0,  # no -0
             "observed": observed.ravel().astype(bool),
             "position": np.arange(matrix.size) + 1,
             "token": tokens,
@@ -36,9 +34,9 @@ def tidy(task: dict[str, Any], attention: str) -> pd.DataFrame:
 
 
 @style.styled
-def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
+def draw(table: pd.DataFrame, task: Task) -> Figure:
     """Matrix, mask and token sequence from left to right and below."""
-    rows, columns, decimals = task["rows"], task["columns"], task["decimals"]
+    rows, columns, decimals = task.rows, task.columns, task.decimals
     row_tokens = columns * min(rows, max(1, MAX_TOKENS_A_LINE // columns))
     lines = -(-len(table) // row_tokens)
     figure = style.new_figure(style.TEXT_WIDTH, 0.9 + 2.4 * min(rows / columns, 1.5) + 0.75 * lines)
@@ -55,13 +53,13 @@ def draw(table: pd.DataFrame, task: dict[str, Any]) -> Figure:
             color = "white" if seen[row, column] and number < 0.1 * limit else "black"
             axes.text(column, row, text, ha="center", va="center", size=6.5, color=color)
         axes.set(xlabel="column", ylabel="row")
-    left.set_title(f"1. true matrix $X = UV^T$, rank {task['rank']}, {decimals} decimals")
-    right.set_title(f"2. mask: each entry is masked (M) with probability {task['mask_probability']}")
+    left.set_title(f"1. true matrix $X = UV^T$, rank {task.rank}, {decimals} decimals")
+    right.set_title(f"2. mask: each entry is masked (M) with probability {task.mask_probability}")
     arrow = {"arrowstyle": "-|>", "color": "black"}
     left.annotate("", (1.2, 0.5), (1.04, 0.5), xycoords="axes fraction", arrowprops=arrow)
     strip = bottom.subplots()
     _draw_tokens(strip, table, columns, row_tokens, lines)
-    formula = f"1 + {10**decimals} (x + {task['max_value']})"
+    formula = f"1 + {10**decimals} (x + {task.max_value})"
     strip.set_title(
         f"3. ↓ the model's input: {len(table)} token ids, row by row; "
         f"id = {formula} for an observed x, 0 for M (MASK). Target: every entry of X"
@@ -85,7 +83,7 @@ def _draw_tokens(axes: Axes, table: pd.DataFrame, columns: int, row_tokens: int,
     axes.set_axis_off()
 
 
-def observe(table: pd.DataFrame, task: dict[str, Any]) -> Observation:
+def observe(table: pd.DataFrame, task: Task) -> Observation:
     """How much is masked, and how large entries are."""
     masked = (table["token"] == MASK_TOKEN).sum()
     low, high = table["value"].min(), table["value"].max()

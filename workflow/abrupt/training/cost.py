@@ -4,8 +4,8 @@ import time
 
 import torch
 
-from abrupt.bert import BertConfig
 from abrupt.errors import InputError
+from abrupt.models.bert import BertConfig
 
 SECONDS_PER_DAY = 86400
 SLOW_DAYS = 0.5

@@ -1,13 +1,14 @@
 """The configuration: merging its layers, and what a schema cannot say about it."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import yaml
 
+from abrupt.config.variants import gpt_changes, variants
 from abrupt.errors import InputError
-from abrupt.shifts import axes, changed
-from abrupt.variants import gpt_changes, variants
+from abrupt.task import Task, axes
 
 Config = dict[str, Any]
 
@@ -100,19 +101,21 @@ def check(config: Config) -> None:
 
 def _matrix_problems(config: Config):
     """What would keep a model of these sections from reading these matrices."""
-    task, positions = config["task"], config["model"]["max_position_embeddings"]
-    smallest = min(task["rows"], task["columns"], *config["pretrain"].get("sizes", []))
-    if task["rank"] > smallest:
-        yield f"task.rank {task['rank']} exceeds min(rows, columns) = {smallest}: lower it"
-    largest = task["rank"] * task["factor_scale"] ** 2
-    if task["factor_law"] == "uniform" and largest > task["max_value"]:
+    task, positions = Task(**config["task"]), config["model"]["max_position_embeddings"]
+    smallest = min(task.rows, task.columns, *config["pretrain"].get("sizes", []))
+    if task.rank > smallest:
+        yield f"task.rank {task.rank} exceeds min(rows, columns) = {smallest}: lower it"
+    if task.factor_law == "uniform" and not task.bounded:
+        largest = task.rank * task.factor_scale**2
         yield (
-            f"task.max_value {task['max_value']} is below task.rank x task.factor_scale^2 = {largest:g}, "
+            f"task.max_value {task.max_value} is below task.rank x task.factor_scale^2 = {largest:g}, "
             "the largest |entry|: raise it"
         )
-    entries = task["rows"] * task["columns"]
-    if positions < entries:
-        yield f"model.max_position_embeddings {positions} is below task.rows x task.columns = {entries}: raise it"
+    if positions < task.num_entries:
+        yield (
+            f"model.max_position_embeddings {positions} is below task.rows x task.columns = {task.num_entries}: "
+            "raise it"
+        )
 
 
 def _training_problems(config: Config):
@@ -151,9 +154,10 @@ def _variant_problems(config: Config):
 
 def _shift_problems(config: Config):
     """What would keep the model from reading the matrices of a shift."""
+    task = Task(**config["task"])
     for axis, values in axes(config["analyses"]["completion"]["shifts"]).items():
         for value in values:
-            for problem in _matrix_problems({**config, "task": changed(config["task"], axis, value)}):
+            for problem in _matrix_problems({**config, "task": asdict(task.changed(axis, value))}):
                 yield f"analyses.completion.shifts.{axis}: with {value}, {problem}, or remove {value}"
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from abrupt.claims.finding import HELD, NOT_HELD
-from abrupt.observation import Observation
-from abrupt.page import html_page
+from abrupt.claims.page import html_page
+from abrupt.figures.observation import Observation
 
 NOTHING = "nothing of what was claimed: see the next column"
 

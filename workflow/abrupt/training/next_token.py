@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from abrupt.gpt import Gpt
-from abrupt.objectives import in_full_precision
-from abrupt.task import Batch, Task, sample_batch, token_ids_in_range
+from abrupt.models.gpt import Gpt
+from abrupt.sampling import Batch, sample_batch, token_ids_in_range
+from abrupt.task import Task
+from abrupt.training.objectives import in_full_precision
 
 CHUNK_SIZE = 32
 COLUMNS = (

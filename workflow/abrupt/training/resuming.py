@@ -33,10 +33,10 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from abrupt.checkpoint import read_tensors, write_tensors
 from abrupt.errors import DamagedFileError, InputError
-from abrupt.files import canonical_json, fingerprint, sha256, write_atomically, write_csv
-from abrupt.training import Trainer
+from abrupt.storage.checkpoints import read_tensors, write_tensors
+from abrupt.storage.files import canonical_json, fingerprint, sha256, write_atomically, write_csv
+from abrupt.training.loop import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -4,13 +4,14 @@ An objective has `columns` and `eval_columns`, what a logged row holds besides t
 many sums lie behind the former, and the methods of `MatrixCompletion`.
 """
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from abrupt.bert import Bert
-from abrupt.task import Batch, Task, make_generator, sample_batch
+from abrupt.models.bert import Bert
+from abrupt.sampling import Batch, make_generator, sample_batch
+from abrupt.task import Task
 
 COLUMNS = ("mse_all", "mse_observed", "mse_masked", "abs_prediction_masked")
 EVAL_COLUMNS = tuple(f"eval_{name}" for name in (*COLUMNS, "correlation_masked"))
@@ -67,10 +68,10 @@ class MatrixCompletion:
         self.num_sums = 5 * len(tasks)
 
     @classmethod
-    def from_config(cls, task: dict[str, Any], sizes: list[int]) -> "MatrixCompletion":
+    def from_config(cls, task: Task, sizes: list[int]) -> "MatrixCompletion":
         """Of the config's `task`, or of square matrices of each of `sizes` if there are any."""
-        tasks = [Task(**{**task, "rows": size, "columns": size}) for size in sizes]
-        return cls(*(tasks or [Task(**task)]))
+        tasks = [replace(task, rows=size, columns=size) for size in sizes]
+        return cls(*(tasks or [task]))
 
     def sample(self, batch_size: int, seed: int, stream: str, step: int, device: str) -> Batch:
         """The batch of one update, a pure function of (seed, stream, step)."""

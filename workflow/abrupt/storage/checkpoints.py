@@ -8,10 +8,10 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from abrupt.bert import Bert, BertConfig
 from abrupt.errors import DamagedFileError
-from abrupt.files import canonical_json, write_atomically
-from abrupt.identity import check_same_run, read_run
+from abrupt.models.bert import Bert, BertConfig
+from abrupt.storage.files import canonical_json, write_atomically
+from abrupt.storage.identity import check_same_run, read_run
 from abrupt.task import Task
 
 

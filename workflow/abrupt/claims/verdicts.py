@@ -1,13 +1,13 @@
 """Findings as a table, verdicts over the parts of each claim, and the page to read."""
 
 import math
-from typing import Any
 
 import pandas as pd
 
 from abrupt.claims import CLAIMS
 from abrupt.claims.finding import HELD, NOT_HELD, Finding
-from abrupt.page import html_page
+from abrupt.claims.page import html_page
+from abrupt.task import Task
 
 
 def claims_table(found: list[Finding]) -> pd.DataFrame:
@@ -74,11 +74,11 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return table[["claim", "quantity", "measured", "over seeds", "criterion", "verdict", "evidence"]]
 
 
-def introduction(scale: str, task: dict[str, Any], seeds: list[int]) -> str:
+def introduction(scale: str, task: Task, seeds: list[int]) -> str:
     """What was run, and how to read the verdicts, in a few sentences."""
     return (
-        f"Scale {scale}: {task['rows']} x {task['columns']} matrices of rank {task['rank']}, mask probability "
-        f"{task['mask_probability']}; seeds {', '.join(map(str, seeds))}. A part held if its criterion holds for every "
+        f"Scale {scale}: {task.rows} x {task.columns} matrices of rank {task.rank}, mask probability "
+        f"{task.mask_probability}; seeds {', '.join(map(str, seeds))}. A part held if its criterion holds for every "
         "seed; the number is the median over seeds, with their range beside it. Criteria are in "
         "workflow/abrupt/claims, the same for every seed and scale. Written after one seed had been seen at the cpu "
         "scale: those of claims 8 to 12, what counts as well before the drop (claims 2 and 5), and what follows from a "

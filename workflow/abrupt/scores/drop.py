@@ -15,12 +15,9 @@ cosine ramp 0.35, whatever their time scale.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from abrupt.factors import entry_variance
 
 PLATEAU_FRACTION = 0.9
 LARGEST_FINAL_FRACTION = 0.5
@@ -29,11 +26,6 @@ TAIL_FRACTION = 0.1
 MEDIAN_POINTS = 5
 ABRUPT_SHARPNESS = 1.0
 PLATEAU_SHARE = 0.75
-
-
-def plateau_mse_masked(task: dict[str, Any]) -> float:
-    """The masked-entry MSE of predicting 0, from the config's `task` section."""
-    return entry_variance(task["rank"], task["factor_law"], task["factor_scale"])
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from abrupt.errors import DamagedFileError
-from abrupt.files import canonical_json, write_atomically
-from abrupt.identity import check_same_run
+from abrupt.storage.files import canonical_json, write_atomically
+from abrupt.storage.identity import check_same_run
 
 FORMAT = "abrupt-attention-1"
 STORAGE = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}

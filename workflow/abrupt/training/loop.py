@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from abrupt.components import freeze_all_but
 from abrupt.errors import InputError
-from abrupt.objectives import MatrixCompletion
+from abrupt.models.components import freeze_all_but
+from abrupt.training.objectives import MatrixCompletion
 
 
 @dataclass(frozen=True)

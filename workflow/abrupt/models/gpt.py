@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from abrupt.bert import BertConfig, split_heads
+from abrupt.models.bert import BertConfig, split_heads
 from abrupt.task import Task
 
 LAYER_NORM_EPS = 1e-5
