@@ -4,6 +4,7 @@ snakemake --cores 8                        everything, at the cpu scale
 snakemake --cores 8 --config scale=smoke   the same in minutes, small
 snakemake --cores 8 figures                the figures alone
 snakemake --cores 8 paper_figures          the figures of other models too, each trained from scratch
+snakemake --cores 1 prune                  what the store holds that no results need
 """
 
 from snakemake.utils import min_version
@@ -22,9 +23,7 @@ report: "workflow/report/workflow.rst"
 
 
 wildcard_constraints:
-    scale=config["scale"],
     seed="|".join(map(str, config["seeds"])),
-    step=r"\d+",
     component="|".join(config["components"]["names"]),
 
 
@@ -37,7 +36,6 @@ localrules:
     gaussian,
     gpt,
     paper_figures,
-    other_scale,
 
 
 include: "workflow/rules/pretrain.smk"
@@ -53,26 +51,9 @@ onstart:
     write_config()
 
 
-onsuccess:
-    remove_finished_states()
-    write_costs()
-
-
 rule all:
     """Every figure, and the claims with their verdicts."""
     default_target: True
     input:
         rules.figures.input,
         rules.claims.output,
-        rules.figure_guide.output,
-
-
-rule other_scale:
-    """Matches a path of a scale that is not configured, to say so."""
-    input:
-        refuse_other_scale,
-    output:
-        "results/{other_scale}/{path}",
-    wildcard_constraints:
-        other_scale="|".join(scale for scale in SCALES if scale != config["scale"]),
-        path=".+",

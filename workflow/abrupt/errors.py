@@ -7,3 +7,8 @@ class InputError(Exception):
 
 class DamagedFileError(InputError):
     """A file that is truncated or not of the expected kind."""
+
+
+class UnreadableFileError(InputError):
+    """A file that is there and cannot be opened now: for want of permission, of a free handle, of a server, or since
+    another program locks it. Nothing is known against its content."""

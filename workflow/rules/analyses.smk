@@ -10,17 +10,19 @@ for job, members in ANALYSIS_JOBS.items():
         name:
             f"measure_{job}"
         input:
-            weights=expand(
-                "results/{{scale}}/pretrain/seed{{seed}}/step{step}.safetensors",
-                step=steps_of(members),
+            weights=ancient(
+                expand(
+                    f"{FOLDER}/pretrain/seed{{{{seed}}}}/step{{step}}.safetensors",
+                    step=analysis_options(config, members[0])["steps"],
+                )
             ),
-            library=library("scripts/measure.py", *(f"abrupt/analyses/{analysis}.py" for analysis in members)),
+            changed=changed(*(f"{FOLDER}/analyses/{analysis}/seed{{seed}}.csv" for analysis in members)),
         output:
-            **{analysis: f"results/{{scale}}/analyses/{analysis}/seed{{seed}}.csv" for analysis in members},
+            **{analysis: f"{FOLDER}/analyses/{analysis}/seed{{seed}}.csv" for analysis in members},
         log:
-            f"results/{{scale}}/logs/analyses/{job}/seed{{seed}}.log",
+            f"{FOLDER}/logs/analyses/{job}/seed{{seed}}.log",
         benchmark:
-            f"results/{{scale}}/benchmarks/analyses/{job}/seed{{seed}}.tsv"
+            f"{FOLDER}/benchmarks/analyses/{job}/seed{{seed}}.tsv"
         conda:
             MODEL_ENV
         threads: 1
@@ -29,11 +31,7 @@ for job, members in ANALYSIS_JOBS.items():
             runtime=growing(at_scale(smoke=5, cpu=10, paper=60 * len(members))),
             gpu=GPU,
         params:
-            task=config["task"],
-            model=config["model"],
-            pretrain=training_params(),
-            options={analysis: of_analysis(analysis) for analysis in members},
-            device=config["device"],
+            identity=identities,
         message:
             f"Measuring {' and '.join(members)}, seed {{wildcards.seed}}"
         script:
@@ -43,13 +41,13 @@ for job, members in ANALYSIS_JOBS.items():
 rule baselines:
     """Complete the matrices of the completion analysis by classical methods (paper, Figures 3 and 19)."""
     input:
-        library=library("scripts/baselines.py"),
+        changed=changed(f"{FOLDER}/analyses/baselines/seed{{seed}}.csv"),
     output:
-        "results/{scale}/analyses/baselines/seed{seed}.csv",
+        f"{FOLDER}/analyses/baselines/seed{{seed}}.csv",
     log:
-        "results/{scale}/logs/analyses/baselines/seed{seed}.log",
+        f"{FOLDER}/logs/analyses/baselines/seed{{seed}}.log",
     benchmark:
-        "results/{scale}/benchmarks/analyses/baselines/seed{seed}.tsv"
+        f"{FOLDER}/benchmarks/analyses/baselines/seed{{seed}}.tsv"
     conda:
         "../../envs/analysis.yaml"
     threads: config["analyses"]["baselines"]["threads"]
@@ -58,12 +56,7 @@ rule baselines:
         runtime=growing(at_scale(smoke=5, cpu=30, paper=60)),
         gpu=0,
     params:
-        task=config["task"],
-        options={
-            "matrices": of_analysis("completion")["matrices"],
-            "shifts": config["analyses"]["completion"]["shifts"],
-            "regularisation": config["analyses"]["baselines"]["regularisation"],
-        },
+        identity=identity,
     message:
         "Classical completion, seed {wildcards.seed}"
     script:

@@ -1,7 +1,7 @@
 """Attention maps (paper, Figures 4, 5, 22 and 23).
 
-Needs: weights at `attention.steps`. Gives: one HDF5 file for each seed and step, with the mask
-patterns as groups, and a tidy table of what every head attends to.
+Needs: weights at `attention.steps`. Gives: one HDF5 file for each seed and step, with the mask patterns as groups, and
+a tidy table of what every head attends to.
 """
 
 
@@ -10,19 +10,22 @@ rule attention:
 
     # All steps in one job: a step takes less time than importing PyTorch.
     input:
-        weights=expand(
-            "results/{{scale}}/pretrain/seed{{seed}}/step{step}.safetensors", step=config["attention"]["steps"]
+        weights=ancient(
+            expand(
+                f"{FOLDER}/pretrain/seed{{{{seed}}}}/step{{step}}.safetensors",
+                step=config["attention"]["steps"],
+            )
         ),
-        library=library("scripts/attention.py"),
+        changed=changed(*(f"{FOLDER}/attention/seed{{seed}}/step{step}.h5" for step in config["attention"]["steps"])),
     output:
         ensure(
-            expand("results/{{scale}}/attention/seed{{seed}}/step{step}.h5", step=config["attention"]["steps"]),
+            expand(f"{FOLDER}/attention/seed{{{{seed}}}}/step{{step}}.h5", step=config["attention"]["steps"]),
             non_empty=True,
         ),
     log:
-        "results/{scale}/logs/attention/seed{seed}.log",
+        f"{FOLDER}/logs/attention/seed{{seed}}.log",
     benchmark:
-        "results/{scale}/benchmarks/attention/seed{seed}.tsv"
+        f"{FOLDER}/benchmarks/attention/seed{{seed}}.tsv"
     conda:
         MODEL_ENV
     threads: 1
@@ -31,13 +34,7 @@ rule attention:
         runtime=growing(at_scale(smoke=5, cpu=5, paper=30)),
         gpu=GPU,
     params:
-        task=config["task"],
-        model=config["model"],
-        pretrain=training_params(),
-        steps=config["attention"]["steps"],
-        matrices=config["attention"]["matrices"],
-        samples=config["attention"]["samples"],
-        device=config["device"],
+        identity=identity,
     message:
         "Extracting attention, seed {wildcards.seed}"
     script:
@@ -47,14 +44,16 @@ rule attention:
 rule head_scores:
     """The share of each head's attention on the same row, same column, itself, observed and masked entries."""
     input:
-        attention=rules.attention.output,
-        library=library("scripts/head_scores.py"),
+        attention=ancient(
+            expand(f"{FOLDER}/attention/seed{{{{seed}}}}/step{{step}}.h5", step=config["attention"]["steps"])
+        ),
+        changed=changed(f"{FOLDER}/attention/seed{{seed}}/head_scores.csv"),
     output:
-        "results/{scale}/attention/seed{seed}/head_scores.csv",
+        f"{FOLDER}/attention/seed{{seed}}/head_scores.csv",
     log:
-        "results/{scale}/logs/head_scores/seed{seed}.log",
+        f"{FOLDER}/logs/head_scores/seed{{seed}}.log",
     benchmark:
-        "results/{scale}/benchmarks/head_scores/seed{seed}.tsv"
+        f"{FOLDER}/benchmarks/head_scores/seed{{seed}}.tsv"
     localrule: True
     conda:
         "../../envs/plot.yaml"
@@ -64,9 +63,7 @@ rule head_scores:
         runtime=growing(10),
         gpu=0,
     params:
-        task=config["task"],
-        model=config["model"],
-        pretrain=training_params(),
+        identity=identity,
     message:
         "Scoring attention heads, seed {wildcards.seed}"
     script:

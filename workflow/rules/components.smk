@@ -7,15 +7,15 @@ Needs: the weights at `pretrain.steps`. Gives: one loss curve for each component
 rule component_run:
     """Re-initialise one component of the pretrained model and train it alone, all else frozen."""
     input:
-        weights=f"results/{{scale}}/pretrain/seed{{seed}}/step{config['pretrain']['steps']}.safetensors",
-        library=library("scripts/component_run.py"),
+        weights=ancient(f"{FOLDER}/pretrain/seed{{seed}}/step{config['pretrain']['steps']}.safetensors"),
+        changed=changed(f"{FOLDER}/components/{{component}}/seed{{seed}}/training.csv"),
     output:
-        training="results/{scale}/components/{component}/seed{seed}/training.csv",
-        weights=f"results/{{scale}}/components/{{component}}/seed{{seed}}/step{config['components']['steps']}.safetensors",
+        training=f"{FOLDER}/components/{{component}}/seed{{seed}}/training.csv",
+        weights=[f"{FOLDER}/components/{{component}}/seed{{seed}}/step{config['components']['steps']}.safetensors"],
     log:
-        "results/{scale}/logs/components/{component}/seed{seed}.log",
+        f"{FOLDER}/logs/components/{{component}}/seed{{seed}}.log",
     benchmark:
-        "results/{scale}/benchmarks/components/{component}/seed{seed}.tsv"
+        f"{FOLDER}/benchmarks/components/{{component}}/seed{{seed}}.tsv"
     conda:
         MODEL_ENV
     threads: config["components"]["threads"]
@@ -24,13 +24,9 @@ rule component_run:
         runtime=at_scale(smoke=10, cpu=60, paper=1440),
         gpu=GPU,
     params:
-        task=config["task"],
-        model=config["model"],
-        pretrain=training_params(),
-        steps=config["components"]["steps"],
+        identity=identity,
         threads=config["components"]["threads"],
-        device=config["device"],
-        state="results/.state/{scale}/components/{component}/seed{seed}",
+        store=STORE,
     message:
         "Training {wildcards.component} alone, seed {wildcards.seed}"
     script:

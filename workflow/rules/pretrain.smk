@@ -7,17 +7,17 @@ Gives: the loss curve, and the weights at `pretrain.checkpoint_steps`.
 rule pretrain:
     """Train every parameter online on fresh matrices; resumes by itself if it was killed."""
     input:
-        library=library("scripts/pretrain.py"),
+        changed=changed(f"{FOLDER}/pretrain/seed{{seed}}/training.csv"),
     output:
-        training="results/{scale}/pretrain/seed{seed}/training.csv",
+        training=f"{FOLDER}/pretrain/seed{{seed}}/training.csv",
         weights=expand(
-            "results/{{scale}}/pretrain/seed{{seed}}/step{step}.safetensors",
-            step=config["pretrain"]["checkpoint_steps"],
+            f"{FOLDER}/pretrain/seed{{{{seed}}}}/step{{step}}.safetensors",
+            step=sorted(config["pretrain"]["checkpoint_steps"]),
         ),
     log:
-        "results/{scale}/logs/pretrain/seed{seed}.log",
+        f"{FOLDER}/logs/pretrain/seed{{seed}}.log",
     benchmark:
-        "results/{scale}/benchmarks/pretrain/seed{seed}.tsv"
+        f"{FOLDER}/benchmarks/pretrain/seed{{seed}}.tsv"
     conda:
         MODEL_ENV
     threads: config["pretrain"]["threads"]
@@ -28,12 +28,10 @@ rule pretrain:
         runtime=at_scale(smoke=20, cpu=240, paper=1440),
         gpu=GPU,
     params:
-        task=config["task"],
-        model=config["model"],
-        pretrain=training_params(),
-        device=config["device"],
+        identity=identity,
+        threads=config["pretrain"]["threads"],
         # Not an output: Snakemake would delete it before the job that is to resume from it.
-        state="results/.state/{scale}/pretrain/seed{seed}",
+        store=STORE,
     message:
         "Pretraining, seed {wildcards.seed}"
     script:

@@ -1,35 +1,27 @@
 """Extract attention maps and head scores of each checkpoint, for each mask pattern, to an HDF5 file of its own."""
 
-import json
-import platform
-
-import h5py
-import numpy as np
-import torch
-
-from abrupt.analyses.attention import DIMENSIONS, KEY_GROUPS, QUERY_GROUPS, extract, mask_patterns
-from abrupt.job import job_log, prepare_torch
-from abrupt.storage.attention_files import write_attention
-from abrupt.storage.checkpoints import load_model
-from abrupt.storage.identity import pretraining_run
-from abrupt.task import Task
+from abrupt.job import job_log
 
 with job_log(snakemake.log[0]):
-    params, seed = snakemake.params, int(snakemake.wildcards.seed)
-    device = prepare_torch(params.device, snakemake.threads)
-    task = Task(**params.task)
-    run = pretraining_run(params.task, params.model, params.pretrain, seed)
-    batches = {name: batch.to(device) for name, batch in mask_patterns(task, params.matrices, seed).items()}
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    versions |= {"numpy": np.__version__, "h5py": h5py.__version__}
+    from abrupt.analyses.attention import DIMENSIONS, KEY_GROUPS, QUERY_GROUPS, extract, mask_patterns
+    from abrupt.job import prepare_torch
+    from abrupt.storage.attention_files import write_attention
+    from abrupt.storage.checkpoints import load_model
+    from abrupt.storage.records import about_result, circumstances, start, write_records
+    from abrupt.task import Task
+
+    identity = start(snakemake.params.identity, snakemake.input)
+    device = prepare_torch(snakemake.config["device"], snakemake.threads)
+    task, seed, options = Task(**identity["task"]), identity["seed"], identity["options"]
+    batches = {name: batch.to(device) for name, batch in mask_patterns(task, options["matrices"], seed).items()}
     attributes = {
         "seed": seed,
-        "matrices": params.matrices,
+        "matrices": options["matrices"],
         "query_groups": QUERY_GROUPS,
         "key_groups": KEY_GROUPS,
-        "versions": json.dumps(versions),
     }
-    for step, weights, output in zip(params.steps, snakemake.input.weights, snakemake.output, strict=True):
-        model = load_model(weights, run).to(device)
-        arrays = {name: extract(model, task, batch, params.samples)._asdict() for name, batch in batches.items()}
-        write_attention(output, arrays, DIMENSIONS, {**attributes, "step": step}, run)
+    for step, weights, output in zip(options["steps"], snakemake.input.weights, snakemake.output, strict=True):
+        model = load_model(weights).to(device)
+        arrays = {name: extract(model, task, batch, options["samples"])._asdict() for name, batch in batches.items()}
+        write_attention(output, arrays, DIMENSIONS, {**attributes, "step": step}, identity)
+    write_records(snakemake.output, about_result(identity, circumstances(device, snakemake.threads)))

@@ -1,16 +1,18 @@
 """Make the table behind one figure and draw the figure from that table alone."""
 
-from importlib import import_module
-
-from abrupt.figures import style
 from abrupt.job import job_log
-from abrupt.storage.files import write_csv
-from abrupt.task import Task
 
 with job_log(snakemake.log[0]):
-    figure = import_module(f"abrupt.figures.{snakemake.rule}")
-    inputs = {name: paths for name, paths in snakemake.input.items() if name != "library"}
-    task = Task(**snakemake.params.task)
-    table = figure.tidy(task, **inputs)
+    from importlib import import_module
+
+    from abrupt.figures import style
+    from abrupt.storage.files import write_csv
+    from abrupt.storage.records import about_result, circumstances, start, write_records
+    from abrupt.task import Task
+
+    identity = start(snakemake.params.identity, snakemake.input)
+    figure, task = import_module(f"abrupt.figures.{snakemake.rule}"), Task(**identity["task"])
+    table = figure.tidy(task, **{name: snakemake.input[name] for name in identity["inputs"]})
     write_csv(snakemake.output.csv, table)
     style.save(figure.draw(table, task), snakemake.output.pdf, snakemake.output.png)
+    write_records(snakemake.output, about_result(identity, circumstances("cpu", snakemake.threads)))

@@ -1,19 +1,22 @@
 """Run analyses (modules of abrupt.analyses) on the checkpoints of one seed."""
 
-from importlib import import_module
-
-from abrupt.job import job_log, prepare_torch
-from abrupt.storage.checkpoints import Checkpoints
-from abrupt.storage.files import write_csv
-from abrupt.storage.identity import pretraining_run
-from abrupt.task import Task
+from abrupt.job import job_log
 
 with job_log(snakemake.log[0]):
-    params, seed = snakemake.params, int(snakemake.wildcards.seed)
-    device = prepare_torch(params.device, snakemake.threads)
-    run = pretraining_run(params.task, params.model, params.pretrain, seed)
+    from importlib import import_module
+
+    from abrupt.job import prepare_torch
+    from abrupt.storage.checkpoints import Checkpoints
+    from abrupt.storage.files import write_csv
+    from abrupt.storage.records import about_result, circumstances, start, write_records
+    from abrupt.task import Task
+
+    identities = start(snakemake.params.identity, snakemake.input)
+    device = prepare_torch(snakemake.config["device"], snakemake.threads)
     for name, output in snakemake.output.items():
-        analysis, options = import_module(f"abrupt.analyses.{name}"), dict(params.options[name])
-        models = Checkpoints(dict(zip(options.pop("steps"), snakemake.input.weights, strict=True)), run, device)
-        table = analysis.measure(models, Task(**params.task), seed, **options)
+        identity = identities[name]
+        options, seed = dict(identity["options"]), identity["seed"]
+        models = Checkpoints(dict(zip(options.pop("steps"), snakemake.input.weights, strict=True)), device)
+        table = import_module(f"abrupt.analyses.{name}").measure(models, Task(**identity["task"]), seed, **options)
         write_csv(output, table.assign(seed=seed))
+        write_records([output], about_result(identity, circumstances(device, snakemake.threads)))

@@ -1,7 +1,10 @@
 """The configuration: merging its layers, and what a schema cannot say about it."""
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,26 +15,103 @@ from abrupt.task import Task, axes
 
 Config = dict[str, Any]
 
-# Keys that may hold 1.0. Everywhere else that is a mistake which JSON Schema takes for an integer.
-REAL_KEYS = {
-    "task.mask_probability",
-    "task.factor_scale",
-    "model.embedding_init_std",
-    "model.weight_init_std",
-    "pretrain.learning_rate",
-    "pretrain.adam_beta1",
-    "pretrain.adam_beta2",
-    "analyses.token_intervention.values",
-    "analyses.completion.shifts.factor_scale.uniform",
-    "analyses.completion.shifts.factor_scale.gaussian",
-    "analyses.completion.shifts.factor_scale.laplace",
-    "analyses.baselines.regularisation",
-    "analyses.token_embeddings.largest_value",
-    "analyses.position_embeddings.perplexity",
-    "runs.gaussian.scale",
-    "gpt.model.embedding_init_std",
-    "gpt.model.weight_init_std",
-}
+SCALES = ("smoke", "cpu", "paper")
+RESERVED_NAMES = ("reference", "benchmarks")
+VALID_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that stands twice in one mapping."""
+
+
+def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> Config:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for number, key in enumerate(keys):
+        if key in keys[:number]:
+            line = node.value[number][0].start_mark.line + 1
+            raise InputError(f"{loader.name}, line {line}: the key {key!r} stands there twice: remove one of the two")
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
+
+
+def read_yaml(path: str | Path) -> Config:
+    """The mapping in a YAML (or JSON) file. Raises InputError if it cannot be read, or has a key twice."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = yaml.load(stream, _StrictLoader) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no keys with values: write them as in config.yaml")
+    return content
+
+
+def layered(
+    workflow: Path, configfiles: Iterable[str | Path], given: Config, arguments: Iterable[str], reporting: bool
+) -> tuple[Config, Config]:
+    """The merged configuration, and the part of it that differs from its scale's.
+
+    Layers, each over the last: config.yaml, workflow/scales/<scale>.yaml, `configfiles`, and `given`, the values of
+    --config as Snakemake reads them; `arguments` are the same as they were typed, so that a name stays text. For a
+    report of finished results (`reporting`) the configuration that made them is taken instead.
+
+    Raises InputError for an unknown scale, an unusable name, or a file that cannot be read.
+    """
+    base = read_yaml(workflow.parent / "config.yaml")
+    over: Config = {}
+    for path in configfiles:
+        over = merged(over, read_yaml(path))
+    over = whole(merged(over, retyped(given)))
+    typed = [argument.removeprefix("name=") for argument in arguments if argument.startswith("name=")]
+    if typed:
+        over["name"] = typed[-1]
+    scale = over.get("scale", base["scale"])
+    if scale not in SCALES:
+        raise InputError(f"config: scale: {scale!r} is not one of {', '.join(SCALES)}: choose one of them")
+    at_scale = whole(merged(merged(base, read_yaml(workflow / "scales" / f"{scale}.yaml")), {"scale": scale}))
+    config = merged(at_scale, over)
+    if config["name"] is None:
+        config["name"] = scale
+    check_name(config["name"], scale)
+    made = Path("results", config["name"], "config.yaml")
+    if reporting and made.exists():
+        config = read_yaml(made)
+    return config, difference(at_scale, config)
+
+
+def check_name(name: Any, scale: str) -> None:
+    """Raise InputError unless results of `scale` may lie in results/<name>/."""
+    if not isinstance(name, str):
+        raise InputError(f"config: name: {name!r} is not text: put it in quotes")
+    if not VALID_NAME.fullmatch(name):
+        raise InputError(
+            f"config: name: {name!r} may hold letters, digits, '.', '_' and '-' alone, and not begin with '.'"
+        )
+    if name in RESERVED_NAMES or (name in SCALES and name != scale):
+        raise InputError(f"config: name: {name!r} is a name that the workflow uses itself: choose another")
+
+
+def whole(value: Any) -> Any:
+    """`value` with every whole number in it as an integer: 1.0 is 1."""
+    if isinstance(value, dict):
+        return {key: whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def difference(base: Config, config: Config) -> Config:
+    """The keys of `config` whose values are not those of `base`, nested as they are there."""
+    result: Config = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            if inner := difference(base[key], value):
+                result[key] = inner
+        elif key not in base or value != base[key]:
+            result[key] = value
+    return result
 
 
 def merged(base: Config, over: Config) -> Config:
@@ -166,8 +246,6 @@ def _problems(config: Config):
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, float) and not math.isfinite(item):
                 yield f"{key} {item} is not a finite number: write one"
-            elif isinstance(item, float) and item.is_integer() and key not in REAL_KEYS:
-                yield f"{key} {item} must be an integer: write {int(item)}"
     task, pretrain = config["task"], config["pretrain"]
     yield from _training_problems(config)
     yield from _step_problems(config)

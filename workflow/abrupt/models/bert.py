@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from abrupt.task import MASK_TOKEN
+from abrupt.task import MASK_TOKEN, Task
 
 LAYER_NORM_EPS = 1e-12
 LONGEST_FOR_CPU = 64  # positions; for more, PyTorch's attention takes less time on a CPU too
@@ -228,6 +228,16 @@ class Bert(nn.Module):
             for name, hf_names in hf_names_of(self).items()
             for hf_name, part in zip(hf_names, own[name].chunk(len(hf_names)), strict=True)
         }
+
+
+def build_bert(task: Task, model: dict[str, Any]) -> Bert:
+    """An uninitialised model for `task`, of the sizes in the config's `model` section."""
+    return Bert(BertConfig(vocab_size=task.vocab_size, **sizes(model)))
+
+
+def sizes(model: dict[str, Any]) -> dict[str, int]:
+    """The fields of a BertConfig in the config's `model` section: all but what the weights are drawn with."""
+    return {key: value for key, value in model.items() if not key.endswith("_init_std")}
 
 
 def _is_unused_by_authors(key: str) -> bool:

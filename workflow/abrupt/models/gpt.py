@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from abrupt.models.bert import BertConfig, split_heads
+from abrupt.models.bert import BertConfig, sizes, split_heads
 from abrupt.task import Task
 
 LAYER_NORM_EPS = 1e-5
@@ -83,12 +83,11 @@ class Gpt(nn.Module):
         return torch.stack(weights, dim=1)
 
 
-def build_model(task: Task, model: dict[str, Any]) -> Gpt:
-    """An uninitialised decoder from sizes as in the config's `model` section, for sequences of twice the
-    task's entries and SEP besides the task's tokens."""
-    sizes = {key: value for key, value in model.items() if not key.endswith("_init_std")}
-    sizes |= {"vocab_size": task.vocab_size + 1, "max_position_embeddings": 2 * task.num_entries}
-    return Gpt(BertConfig(**sizes))
+def build_decoder(task: Task, model: dict[str, Any]) -> Gpt:
+    """An uninitialised decoder of the sizes in the config's `model` section, for sequences of twice the task's entries
+    and SEP besides the task's tokens."""
+    own = {"vocab_size": task.vocab_size + 1, "max_position_embeddings": 2 * task.num_entries}
+    return Gpt(BertConfig(**{**sizes(model), **own}))
 
 
 @torch.no_grad()

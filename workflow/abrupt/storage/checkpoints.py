@@ -9,43 +9,49 @@ import safetensors.torch
 from torch import Tensor
 
 from abrupt.errors import DamagedFileError
-from abrupt.models.bert import Bert, BertConfig
-from abrupt.storage.files import canonical_json, write_atomically
-from abrupt.storage.identity import check_same_run, read_run
+from abrupt.models.bert import Bert, build_bert
+from abrupt.models.gpt import Gpt, build_decoder
+from abrupt.storage.files import write_atomically
+from abrupt.storage.identity import canonical_json
+from abrupt.storage.records import METADATA_KEY, read_record, unreadable
 from abrupt.task import Task
 
 
-def write_tensors(path: str | Path, tensors: dict[str, Tensor], run: dict[str, Any], **extra: Any) -> None:
-    """Named tensors to `path`, atomically, with `run` (the configuration) and `extra` as JSON metadata."""
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
+    """Named tensors to `path`, atomically, with `about` as JSON metadata."""
     content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One metadata key: safetensors writes several in an order that changes from process to process.
-    metadata = {"abrupt": canonical_json({"run": run, **extra})}
-    write_atomically(path, safetensors.torch.save(content, metadata))
+    write_atomically(path, safetensors.torch.save(content, {METADATA_KEY: canonical_json(about)}))
 
 
-def read_tensors(path: str | Path, run: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors in `path`. Raises DamagedFileError if it is missing, damaged or foreign, InputError if
-    another run made it."""
-    check_same_run(path, read_run(path), run)
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors in `path`. Raises DamagedFileError if it is missing or damaged, UnreadableFileError if it cannot be
+    opened."""
     try:
+        with open(path, "rb") as stream:
+            stream.read(1)
         return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    except FileNotFoundError as error:
+        raise DamagedFileError(f"{path}: is missing: run again") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except safetensors.SafetensorError as error:
         raise DamagedFileError(f"{path}: not a complete safetensors file ({error}): delete it and run again") from error
 
 
-def build_model(task: Task, model: dict[str, Any]) -> Bert:
-    """An uninitialised model for `task` from the config's `model` section."""
-    sizes = {key: value for key, value in model.items() if not key.endswith("_init_std")}
-    return Bert(BertConfig(vocab_size=task.vocab_size, **sizes))
+def load_model(path: str | Path) -> Bert | Gpt:
+    """The model in a checkpoint of any training run, in eval mode and without gradients, on the CPU.
 
-
-def load_model(path: str | Path, run: dict[str, Any]) -> Bert:
-    """The model in a checkpoint of the pretraining run `run`, in eval mode.
-
-    Raises InputError if the file is damaged or of another run.
+    Raises DamagedFileError if the file is damaged or was not written by this workflow, UnreadableFileError if it cannot
+    be opened.
     """
-    weights = read_tensors(path, run)
-    model = build_model(Task(**run["task"]), run["model"])
+    weights = read_tensors(path)
+    record = read_record(path)
+    if record is None:
+        raise DamagedFileError(f"{path}: not written by this workflow: delete it and run again")
+    identity = record["identity"]
+    build = build_decoder if identity["kind"] == "decoder" else build_bert
+    model = build(Task(**identity["task"]), identity["model"])
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -54,16 +60,16 @@ def load_model(path: str | Path, run: dict[str, Any]) -> Bert:
 
 
 class Checkpoints(Mapping[int, Bert]):
-    """Step -> model, for `paths` (step -> file) of the pretraining run `run`; a model is loaded when asked for.
+    """Step -> model, for `paths` (step -> file); a model is loaded when asked for.
 
-    Raises InputError if a file is damaged or of another run.
+    Raises InputError if a file is damaged or cannot be opened.
     """
 
-    def __init__(self, paths: dict[int, str], run: dict[str, Any], device: str):
-        self.paths, self.run, self.device = paths, run, device
+    def __init__(self, paths: dict[int, str], device: str):
+        self.paths, self.device = paths, device
 
     def __getitem__(self, step: int) -> Bert:
-        return load_model(self.paths[step], self.run).to(self.device)
+        return load_model(self.paths[step]).to(self.device)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.paths)

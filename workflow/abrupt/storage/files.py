@@ -1,12 +1,11 @@
-"""Atomic writes, tidy tables as CSV, fingerprints."""
+"""Atomic writes, tidy tables as CSV, checksums."""
 
 import errno
 import hashlib
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from abrupt.errors import InputError
 
@@ -59,16 +58,6 @@ def _sync_directory(path: Path) -> None:
 def write_csv(path: str | Path, table: "pd.DataFrame") -> None:
     """A tidy table as CSV, 8 significant digits, an empty cell for nan."""
     write_atomically(path, table.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
-
-
-def canonical_json(value: Any) -> str:
-    """JSON that is equal for equal values: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def fingerprint(value: Any) -> str:
-    """Twelve hexadecimal digits that identify a JSON-like value."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
 
 
 def sha256(path: str | Path) -> str:

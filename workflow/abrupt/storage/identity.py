@@ -1,38 +1,33 @@
-"""Which run made a file: Snakemake accepts copied results as they are, so the files say it themselves."""
+"""What a result is of: the configuration that its numbers depend on, its seed, its code and its inputs.
 
+An identity is a nested dict that JSON can hold. How long a run is, and the circumstances that it ran under (device,
+threads, versions, processor), are no part of it. Nothing but the standard library is needed.
+"""
+
+import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-import safetensors
-
-from abrupt.errors import DamagedFileError, InputError
+Identity = dict[str, Any]
 
 
-def pretraining_run(task: dict, model: dict, pretrain: dict, seed: int) -> dict[str, Any]:
-    """What identifies a pretraining run: its part of the config and its seed."""
-    return {"task": task, "model": model, "pretrain": pretrain, "seed": seed}
+def _plain(value: Any) -> Any:
+    """`value` with every whole number as an integer, so that 1.0 and 1 are one."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def component_run(pretraining: dict[str, Any], component: str, steps: int) -> dict[str, Any]:
-    """What identifies a component run: the pretraining it starts from, the component, its length."""
-    return {"pretraining": pretraining, "component": component, "steps": steps}
+def canonical_json(value: Any) -> str:
+    """JSON that is equal for equal values: sorted keys, no spaces, 1 for 1.0."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
 
 
-def read_run(path: str | Path) -> dict[str, Any]:
-    """The run that wrote the weights in `path`, from the metadata alone and without PyTorch.
-
-    Raises DamagedFileError if the file is missing, damaged or foreign.
-    """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as stream:
-            metadata = stream.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise DamagedFileError(f"{path}: not a complete safetensors file ({error}): delete it and run again") from error
-    try:
-        return json.loads(metadata["abrupt"])["run"]
-    except (KeyError, ValueError) as error:
-        raise DamagedFileError(f"{path}: not written by this workflow: delete it and run again") from error
+def digest(value: Any) -> str:
+    """Sixteen hexadecimal digits that identify a JSON-like value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def differing_keys(stored: dict, wanted: dict, prefix: str = "") -> list[str]:
@@ -42,16 +37,25 @@ def differing_keys(stored: dict, wanted: dict, prefix: str = "") -> list[str]:
         a, b = stored.get(key), wanted.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             differences += differing_keys(a, b, f"{prefix}{key}.")
-        elif a != b:
+        elif _plain(a) != _plain(b):
             differences.append(f"{prefix}{key}: {a} -> {b}")
     return differences
 
 
-def check_same_run(path: str | Path, stored: dict, wanted: dict) -> None:
-    """Raise InputError if the file at `path` was made with another configuration than `wanted`."""
-    differences = differing_keys(stored, wanted)
-    if differences:
-        raise InputError(
-            f"{path}: made with another configuration ({'; '.join(differences)}): "
-            "delete the file or use the configuration that made it"
-        )
+def without_code(identity: Identity) -> Identity:
+    """The identity but for its code, and that of the run that it starts from."""
+    return {
+        key: without_code(value) if isinstance(value, dict) else value
+        for key, value in identity.items()
+        if key != "code"
+    }
+
+
+def weights_digest(run: Identity, step: int) -> str:
+    """Identifies the weights of a training run after `step` updates."""
+    return digest({"run": run, "step": step})
+
+
+def curve_digest(run: Identity, steps: int) -> str:
+    """Identifies the logged rows of a training run up to `steps` updates."""
+    return digest({"run": run, "steps": steps})

@@ -82,6 +82,7 @@ class NextTokenPrediction:
 
     def __init__(self, task: Task):
         self.task = task
+        self.length = 2 * task.num_entries  # tokens of a sequence
 
     def sample(self, batch_size: int, seed: int, stream: str, step: int, device: str) -> Batch:
         """The batch of one update, a pure function of (seed, stream, step)."""

@@ -66,9 +66,10 @@ class MatrixCompletion:
         of_tasks = [f"mse_masked_{task.rows}x{task.columns}" for task in tasks] if len(tasks) > 1 else []
         self.columns = (*COLUMNS, *of_tasks)
         self.num_sums = 5 * len(tasks)
+        self.length = max(task.num_entries for task in tasks)  # tokens of the longest sequence
 
     @classmethod
-    def from_config(cls, task: Task, sizes: list[int]) -> "MatrixCompletion":
+    def of_sizes(cls, task: Task, sizes: list[int]) -> "MatrixCompletion":
         """Of the config's `task`, or of square matrices of each of `sizes` if there are any."""
         tasks = [replace(task, rows=size, columns=size) for size in sizes]
         return cls(*(tasks or [task]))

@@ -1,121 +1,57 @@
-"""Resumable runs: training that survives being killed, with the same bits in the end.
+"""Resumable runs: training that survives being killed, with the same bits in the end, and is never done twice.
 
-Snakemake deletes declared outputs before a job and after a failure, so a run keeps what it has in a
-state directory, `<root>/<fingerprint>/`, named after everything that its results depend on:
+A run lives in an entry of the store (`abrupt.storage.store`), named after its identity and its circumstances: half-done
+work goes on under the same circumstances alone, finished work is good under any. How long a run is to be is no part of
+its identity: a longer one goes on from the end of a shorter one, and a shorter one is read off a longer one.
 
-    last.safetensors      weights, Adam moments, step, logged rows
-    previous.safetensors  the save before, should the last one be damaged
-    step*.safetensors     checkpoints reached so far
-    finished.json         the run is complete: its files and their SHA-256
-
-`<root>/lock` is held while a trainer works on this run in any configuration; a second one waits.
-`<root>/wanted` names the state directory of the trainer that was started last: one of an older
-configuration, left over from a killed driver, gives way at its next save and publishes nothing. When
-the run is complete its files are put at the declared paths, and kept here too (as hard links, where
-the file system has them) until the workflow has succeeded: Snakemake throws away the outputs of a job
-whose driver was killed, finished or not.
+`lock` in the entry is held while a trainer works there; a second one waits. `.wanted/` in the store names, for every
+result, the entry that was asked for last: a trainer of another one, left over from a killed driver, gives way at its
+next save and publishes nothing.
 """
 
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 from tqdm import tqdm
 
 from abrupt.errors import DamagedFileError, InputError
 from abrupt.storage.checkpoints import read_tensors, write_tensors
-from abrupt.storage.files import canonical_json, fingerprint, sha256, write_atomically, write_csv
+from abrupt.storage.files import write_atomically, write_csv
+from abrupt.storage.identity import differing_keys, digest, without_code
+from abrupt.storage.records import write_records
+from abrupt.storage.store import Entry, entries, entries_of, set_aside
 from abrupt.training.loop import Trainer
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOG_LINES = 10
+PROOF_STEPS = 200
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def environment_of(device: str, threads: int, code: Iterable[str], **inputs: str) -> dict[str, Any]:
-    """What bits depend on besides the configuration: device, threads, PyTorch, the `code` files, and the
-    files called `inputs`."""
-    return {
-        "device": device,  # not which GPU: a queue may give another one to who resumes
-        "threads": threads,
-        "torch": torch.__version__,
-        "code": {"/".join(Path(path).parts[-2:]): sha256(path) for path in code},
-        "inputs": {name: sha256(path) for name, path in inputs.items()},
-    }
+class Saves:
+    """The last two states of a trainer, in a folder."""
 
-
-class RunState:
-    """What is on disk of one run, under `root`. `run` is its configuration, written into every file;
-    `environment` is what bits depend on besides (threads, device, code, torch version)."""
-
-    def __init__(self, root: str | Path, run: dict[str, Any], environment: dict[str, Any]):
-        self.root, self.run, self.environment = Path(root), run, environment
-        self.directory = self.root / fingerprint({"run": run, "environment": environment})
-        self.last = self.directory / "last.safetensors"
-        self.previous = self.directory / "previous.safetensors"
-        self.finished = self.directory / "finished.json"
-        self.lock, self.owner, self.wanted = self.root / "lock", self.root / "owner", self.root / "wanted"
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run; wait, saying so, while another trainer does."""
-        write_atomically(self.wanted, self.directory.name.encode())
-        lock = FileLock(self.lock)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.warning("%s works on %s: waiting until it has finished or is killed", self._holder(), self.root)
-            try:
-                lock.acquire(poll_interval=0.2)
-            except FileNotFoundError as error:
-                raise self._deleted() from error
-        try:
-            # Held open, so that no other file can get the same inode meanwhile.
-            self.lock_inode = self.lock.stat().st_ino
-            self.check_in_charge()
-            write_atomically(self.owner, f"process {os.getpid()} on {socket.gethostname()}".encode())
-            for leftover in self.directory.glob(".*.tmp"):  # of a trainer that was killed while writing
-                leftover.unlink()
-            yield
-        finally:
-            self.owner.unlink(missing_ok=True)
-            lock.release()
-
-    def _holder(self) -> str:
-        try:
-            return self.owner.read_text()
-        except FileNotFoundError:
-            return "another trainer"
-
-    def _deleted(self) -> InputError:
-        return InputError(f"{self.root}: deleted while a trainer was at work on it: run the same command again")
-
-    def check_in_charge(self) -> None:
-        """Raise InputError if the lock was deleted under this trainer, so that it no longer keeps others
-        out, or if a trainer of another configuration was started later."""
-        if not self.lock.exists() or self.lock.stat().st_ino != self.lock_inode:
-            raise self._deleted()
-        if self.wanted.exists() and self.wanted.read_text() != self.directory.name:
-            raise InputError(
-                f"{self.root}: a run of another configuration was started since: "
-                f"this one gives way, its progress stays in {self.directory}"
-            )
+    def __init__(self, folder: Path, about: dict[str, Any]):
+        self.last, self.previous = folder / "last.safetensors", folder / "previous.safetensors"
+        self.about = about
 
     def save(self, trainer: Trainer) -> None:
-        """Replace the resumable state by the trainer's. Raises InputError at non-finite weights or if this
-        trainer is no longer in charge, and leaves the state as it was."""
-        self.check_in_charge()
+        """Replace the state by the trainer's. Raises InputError at non-finite weights, and leaves it as it was."""
         state = trainer.state()
         for name, value in state.items():
             if name.startswith("model.") and not value.isfinite().all():
@@ -125,133 +61,255 @@ class RunState:
                 )
         if self.last.exists():
             os.replace(self.last, self.previous)
-        write_tensors(self.last, state, self.run)
+        write_tensors(self.last, state, {**self.about, "step": trainer.step})
 
-    def resume(self, trainer: Trainer, checkpoint_steps: Iterable[int]) -> None:
-        """Put the trainer where the last save left it; a damaged save falls back on the one before.
+    def read(self) -> dict[str, Tensor] | None:
+        """The last state, or the one before if the last is damaged, which is set aside; None if there is none.
 
-        Raises InputError if a save is of another run or a checkpoint that it relies on is damaged.
+        Raises UnreadableFileError, and changes nothing, if a state is there and cannot be opened.
         """
         for path in (self.last, self.previous):
             if not path.exists():
                 continue
             try:
-                trainer.load_state(read_tensors(path, self.run))
+                return read_tensors(path)
             except DamagedFileError as error:
-                logger.warning("%s (falling back on the save before)", error)
-                path.unlink()  # so that the next save does not put it in the place of the good one
-                continue
-            for step in checkpoint_steps:
-                if step <= trainer.step:
-                    self._check_complete(self.checkpoint(step))
-            logger.info("resuming after step %d from %s", trainer.step, path)
-            return
+                logger.warning("%s (it is set aside as %s.damaged, and the save before is used)", error, path.name)
+                set_aside(path)
+        return None
 
-    def _check_complete(self, path: Path) -> None:
-        """Raise DamagedFileError unless `path` holds weights of this run."""
+
+class Run:
+    """One run, in its entry of the store. `about` is what `abrupt.storage.records.about_result` says of it."""
+
+    def __init__(self, store: str | Path, about: dict[str, Any]):
+        self.store, self.about = Path(store), about
+        self.entry = Entry(
+            self.store / f"{digest(about['identity'])}-{digest(about['circumstances'])[:6]}",
+        )
+        self.folder = self.entry.folder
+        self.saves = Saves(self.folder, about)
+        self.lock, self.owner = self.folder / "lock", self.folder / "owner"
+
+    @contextmanager
+    def locked(self, result: str | Path) -> Iterator[None]:
+        """Hold the run, to put it at the path `result`; wait, saying so, while another trainer has it."""
+        self.wanted = self.store / ".wanted" / digest(str(result))
+        write_atomically(self.wanted, self.folder.name.encode())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock)
         try:
-            read_tensors(path, self.run)
-        except DamagedFileError as error:
-            raise DamagedFileError(
-                f"{path}: missing or damaged, and training is past it: delete {self.directory} and run again"
-            ) from error
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.warning("%s works on %s: waiting until it has finished or is killed", self._holder(), self.folder)
+            try:
+                lock.acquire(poll_interval=0.2)
+            except FileNotFoundError as error:
+                raise self._deleted() from error
+        try:
+            # Held open, so that no other file can get the same inode meanwhile.
+            self.lock_inode = self.lock.stat().st_ino
+            self.check_in_charge()
+            write_atomically(self.owner, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            for leftover in self.folder.glob(".*.tmp"):  # of a trainer that was killed while writing
+                leftover.unlink()
+            self.describe(result)
+            yield
+        finally:
+            self.owner.unlink(missing_ok=True)
+            lock.release()
 
-    def checkpoint(self, step: int) -> Path:
-        return self.directory / f"step{step}.safetensors"
+    def _holder(self) -> str:
+        try:
+            return self.owner.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return "another trainer"
+
+    def _deleted(self) -> InputError:
+        return InputError(f"{self.folder}: deleted while a trainer was at work on it: run the same command again")
+
+    def describe(self, *results: str | Path) -> None:
+        """Write run.json, with the paths of results that are made from the run."""
+        known = (self.entry.about or {}).get("results", [])
+        content = {**self.about, "results": sorted({*known, *map(str, results)})}
+        write_atomically(self.folder / "run.json", f"{json.dumps(content, indent=1, sort_keys=True)}\n".encode())
+
+    def check_in_charge(self) -> None:
+        """Raise InputError if the lock was deleted under this trainer, so that it no longer keeps others out, or if a
+        trainer of another identity was started for the same result later."""
+        if not self.lock.exists() or self.lock.stat().st_ino != self.lock_inode:
+            raise self._deleted()
+        if self.wanted.exists() and self.wanted.read_text(encoding="utf-8") != self.folder.name:
+            raise InputError(
+                "a run of another configuration was started since for the same result: "
+                f"this one gives way, and its progress stays in {self.folder}"
+            )
 
     def write_checkpoint(self, trainer: Trainer) -> None:
         """The model's weights after the trainer's last step. Raises InputError if the loss is lost."""
+        path = self.entry.checkpoint(trainer.step)
         trainer.check_finite()
-        write_tensors(
-            self.checkpoint(trainer.step),
-            trainer.model.state_dict(),
-            self.run,
-            step=trainer.step,
-            environment=self.environment,
-        )
+        write_tensors(path, trainer.model.state_dict(), {**self.about, "step": trainer.step})
+        path.chmod(0o444)  # results are links to it: an edit of one would be an edit of both
+        self.entry.add_sum(path)
 
-    def finish(self, trainer: Trainer) -> None:
-        """Write what is logged and mark the run complete; the resumable state is no longer needed."""
-        table = pd.DataFrame(trainer.rows, columns=trainer.columns).astype({"step": int})
-        write_csv(self.directory / "training.csv", table)
-        files = [path for path in self.directory.iterdir() if path.name.startswith(("step", "training"))]
-        manifest = {path.name: sha256(path) for path in files}
-        write_atomically(self.finished, canonical_json(manifest).encode())
-        self.last.unlink(missing_ok=True)
-        self.previous.unlink(missing_ok=True)
-
-    def publish(self, outputs: Iterable[str]) -> None:
-        """Put the complete run's files at the declared paths, by file name.
-
-        Raises InputError if a file was changed since, or if another run's are wanted there by now.
-        """
-        self.check_in_charge()
-        for output in map(Path, outputs):
-            source = self.directory / output.name
-            if not self._is_as_finished(source):
-                raise DamagedFileError(
-                    f"{source}: missing or changed after the run had finished: delete {self.directory} and run again"
-                )
-            output.parent.mkdir(parents=True, exist_ok=True)
-            temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-            temporary.unlink(missing_ok=True)  # of a killed trainer that had this number
-            try:
-                os.link(source, temporary)
-            except OSError:  # no hard links here
-                write_atomically(output, source.read_bytes())
-            else:
-                os.replace(temporary, output)
-                temporary.unlink(missing_ok=True)  # a rename onto a link to the same file leaves it
-
-    def _is_as_finished(self, path: Path) -> bool:
-        try:
-            return json.loads(self.finished.read_text())[path.name] == sha256(path)
-        except (OSError, ValueError, KeyError):
-            return False
+    def missing(self, checkpoint_steps: set[int], until: int) -> set[int]:
+        """The checkpoints up to the step `until` that are not here."""
+        return {step for step in checkpoint_steps if step <= until and not self.entry.has_checkpoint(step)}
 
 
 def train(
-    trainer: Trainer, state: RunState, checkpoint_steps: Iterable[int], save_every: int, outputs: Iterable[str]
+    trainer: Trainer,
+    store: str | Path,
+    about: dict[str, Any],
+    save_every: int,
+    outputs: dict[str, Any],
+    accept_code: str = "none",
 ) -> None:
-    """Train to the end, from wherever the state on disk is, and put the results at `outputs`.
+    """Train for `trainer.schedule.steps` updates, from wherever the store is, and put the results at `outputs`:
+    `training`, the path of the loss curve, and `weights`, paths called step<step>.safetensors.
 
-    SIGTERM and SIGINT save and exit with 128 + the signal's number; SIGKILL costs at most `save_every` steps.
+    SIGTERM, SIGINT and SIGHUP save and exit with 128 + the signal's number; SIGKILL costs at most `save_every` steps.
+    `accept_code` is the key of the configuration: whether a run of the same configuration by other code will do.
     """
-    checkpoint_steps = set(checkpoint_steps)
-    with state.locked():
-        if not state.finished.exists():
-            state.resume(trainer, checkpoint_steps)
-            _train_to_end(trainer, state, checkpoint_steps, save_every)
-            state.finish(trainer)
-        state.publish(outputs)
-
-
-def _train_to_end(trainer: Trainer, state: RunState, checkpoint_steps: set[int], save_every: int) -> None:
     steps = trainer.schedule.steps
+    weights = {int(Path(path).stem.removeprefix("step")): path for path in outputs["weights"]}
+    checkpoint_steps = set(weights)
+    run = Run(store, about)
+    with run.locked(outputs["training"]):
+        complete = [run.entry, *entries_of(run.store, about["identity"])]
+        entry = next((entry for entry in complete if entry.covers(steps, checkpoint_steps)), None)
+        if entry is None and accept_code != "none":
+            entry = _accepted(trainer, run, steps, checkpoint_steps, accept_code)
+        if entry is None:
+            _train_to_end(trainer, run, steps, checkpoint_steps, save_every)
+            entry = run.entry
+        else:
+            logger.info("the store has this run in %s: nothing is trained", entry.folder)
+        run.check_in_charge()
+        _publish(entry, trainer.columns, steps, outputs["training"], weights)
+
+
+def _accepted(trainer: Trainer, run: Run, steps: int, checkpoint_steps: set[int], accept_code: str) -> Entry | None:
+    """An entry made of a run of the same configuration by other code, which it says; None if the store has no such.
+
+    With `accept_code` proved the first steps are run again and must give the logged rows bit for bit, else InputError.
+    """
+    wanted = without_code(run.about["identity"])
+    for old in entries(run.store):
+        about = old.about
+        if about and without_code(about["identity"]) == wanted and old.covers(steps, checkpoint_steps):
+            proof = _proof(trainer, run, old) if accept_code == "proved" else "unproven"
+            accepted = {"from": digest(about["identity"]), "proof": proof}
+            of_new = {**run.about, "circumstances": about["circumstances"], "accepted": accepted}
+            return _adopt(old, Run(run.store, of_new))
+    return None
+
+
+def _proof(trainer: Trainer, run: Run, old: Entry) -> str:
+    """Run the first steps again. Raises InputError unless they give the rows of `old` bit for bit."""
+    log_every = trainer.schedule.log_every
+    steps = min(trainer.schedule.steps, max(PROOF_STEPS // log_every, 1) * log_every)
+    differences = differing_keys(old.about["circumstances"], run.about["circumstances"])
+    if differences:
+        raise InputError(
+            f"{old.folder}: this run cannot be proved equal here, since it was trained under other circumstances "
+            f"({'; '.join(differences)}): accept it with --config accept_code=unproven, or train anew"
+        )
+    logger.info("running the first %d steps again, to compare them with %s", steps, old.folder)
+    while trainer.step < steps:
+        trainer.advance()
+    logged = read_tensors(old.last)["rows"][: len(trainer.rows)].tolist()
+    for one, other in zip(logged, trainer.rows, strict=True):
+        if not all(a == b or (a != a and b != b) for a, b in zip(one, other, strict=True)):
+            raise InputError(
+                f"{old.folder}: the code gives other numbers now, from the row of step {one[0]:.0f} on, so this run "
+                "cannot be accepted as proved: train anew, or accept it with --config accept_code=unproven"
+            )
+    return f"the first {steps} steps give the same rows bit for bit"
+
+
+def _adopt(old: Entry, new: Run) -> Entry:
+    """Copy an entry to another identity, which is written into every file."""
+    for name in old.sums():
+        step = int(Path(name).stem.removeprefix("step"))
+        if old.has_checkpoint(step):
+            write_tensors(new.entry.checkpoint(step), read_tensors(old.checkpoint(step)), {**new.about, "step": step})
+            new.entry.add_sum(new.entry.checkpoint(step))
+    write_tensors(new.saves.last, read_tensors(old.last), {**new.about, "step": old.step})
+    new.describe(*old.about["results"])
+    return new.entry
+
+
+def _train_to_end(trainer: Trainer, run: Run, steps: int, checkpoint_steps: set[int], save_every: int) -> None:
+    state = run.saves.read()
+    if state is not None:
+        done = int(state["step"])
+        missing = run.missing(checkpoint_steps, done)
+        if missing:
+            logger.info("training from the start once more, for the weights at steps %s", sorted(missing))
+            again = Saves(run.folder / "again", run.about)
+            begun = again.read()
+            if begun is not None:
+                trainer.load_state(begun)
+            trainer.schedule = replace(trainer.schedule, steps=max(missing))
+            _advance(trainer, run, again, missing, save_every)
+            trainer.schedule = replace(trainer.schedule, steps=steps)
+            shutil.rmtree(run.folder / "again", ignore_errors=True)
+        trainer.load_state(state)
+        logger.info("resuming after step %d from %s", trainer.step, run.folder)
+    _advance(trainer, run, run.saves, checkpoint_steps, save_every)
+    run.saves.previous.unlink(missing_ok=True)
+
+
+def _advance(trainer: Trainer, run: Run, saves: Saves, checkpoint_steps: set[int], save_every: int) -> None:
+    """Train to the end of the schedule, with saves, and the weights at `checkpoint_steps`."""
     if trainer.step == 0 and 0 in checkpoint_steps:
-        state.write_checkpoint(trainer)
+        run.write_checkpoint(trainer)
     with _stop_signals() as received, _Progress(trainer) as progress:
         while not trainer.finished:
             trainer.advance()
             progress.update()
             if trainer.step in checkpoint_steps:
-                state.write_checkpoint(trainer)
-            if trainer.step % save_every == 0 or trainer.step == steps or received:
-                state.save(trainer)
+                run.write_checkpoint(trainer)
+            if trainer.step % save_every == 0 or trainer.finished or received:
+                run.check_in_charge()
+                saves.save(trainer)
             if received:
                 name = signal.Signals(received[0]).name
                 logger.info("%s: saved after step %d; run the same command to go on", name, trainer.step)
                 sys.exit(128 + received[0])
 
 
+def _publish(entry: Entry, columns: Iterable[str], steps: int, training: str, weights: dict[int, str]) -> None:
+    """Put the rows of the first `steps` updates and the weights of an entry that covers them at the declared paths."""
+    rows = pd.DataFrame(read_tensors(entry.last)["rows"].tolist(), columns=list(columns)).astype({"step": int})
+    about = {key: value for key, value in entry.about.items() if key != "results"}
+    write_csv(training, rows[rows["step"] <= steps])
+    write_records([training], {**about, "steps": steps})
+    for step, path in weights.items():
+        link_or_copy(entry.checkpoint(step), Path(path))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put a file at another path as well: as a hard link, or as a copy where the file system has no such."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a killed trainer that had this number
+    try:
+        os.link(source, temporary)
+    except OSError:
+        write_atomically(target, source.read_bytes())
+    else:
+        os.replace(temporary, target)
+        temporary.unlink(missing_ok=True)  # a rename onto a link to the same file leaves it
+
+
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """A list that receives SIGTERM and SIGINT, so that the loop can end between two steps."""
+    """A list that receives the numbers of stop signals, so that the loop can end between two steps."""
     received: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda signum, frame: received.append(signum))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    handlers = {number: signal.signal(number, lambda signum, frame: received.append(signum)) for number in STOP_SIGNALS}
     try:
         yield received
     finally:
