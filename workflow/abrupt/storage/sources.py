@@ -4,7 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-WORKFLOW = Path(__file__).resolve().parents[1]
+WORKFLOW = Path(__file__).resolve().parents[2]
 
 
 @cache
