@@ -6,9 +6,9 @@ A run takes about 4 minutes, 12 to step 12000.
 
 Every run is a process of its own that does what pretraining does, without Snakemake and without saving. It tells each
 logged loss as it comes; the clock is outside, and starts before Python does. The run is stopped once
-`abrupt.scores.drop.detect_drop` finds the drop in what was logged, or at STEPS if they are given: then what follows the drop
-can be compared too. Nothing else should run meanwhile. Written to `--out`: drop.csv, one row for each precision and
-seed; without a drop the columns of the drop are empty.
+`abrupt.scores.drop.detect_drop` finds the drop in what was logged, or at STEPS if they are given: then what follows the
+drop can be compared too. Nothing else should run meanwhile. Written to `--out`: drop.csv, one row for each precision
+and seed; without a drop the columns of the drop are empty.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import pandas as pd
 from shapes import Shape, scale_config
 
 from abrupt.job import prepare_torch
-from abrupt.scores.drop import detect_drop, plateau_mse_masked
+from abrupt.scores.drop import detect_drop
 from abrupt.storage.files import write_csv
 
 THREADS = 1
@@ -99,13 +99,13 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for precision, seed in product(arguments.precisions, arguments.seeds):
-        config = scale_config(arguments.scale, {"pretrain": {"precision": precision}})
+        shape = Shape(arguments.scale, scale_config(arguments.scale, {"pretrain": {"precision": precision}}), THREADS)
         if arguments.train:
-            train(Shape(arguments.scale, config, THREADS), seed, arguments.device)
+            train(shape, seed, arguments.device)
             return
         options = ["--scale", arguments.scale, "--precisions", precision, "--seeds", str(seed)]
         options += ["--device", arguments.device, "--train"]
-        drop = time_to_drop([sys.executable, __file__, *options], plateau_mse_masked(config["task"]), arguments.steps)
+        drop = time_to_drop([sys.executable, __file__, *options], shape.task.entry_variance, arguments.steps)
         rows.append({"precision": precision, "seed": seed, "threads": THREADS, **drop})
         table = pd.DataFrame(rows)
         write_csv(arguments.out / "drop.csv", table)

@@ -1,8 +1,8 @@
 """Floating-point operations of one step: matrix products of the encoder only, a multiply and an add each.
 
 Every product y = x W costs the same three times: forward, for the gradient of its input, and for that of its
-weight. Pretraining needs all three everywhere (`abrupt.training.cost.training_flops`); a component run needs fewer. Both
-operands of the two products inside attention are inputs.
+weight. Pretraining needs all three everywhere (`abrupt.training.cost.training_flops`); a component run needs fewer.
+Both operands of the two products inside attention are inputs.
 
 | products of a layer           | pretraining | embeddings | attention          | mlp                |
 |-------------------------------|-------------|------------|--------------------|--------------------|

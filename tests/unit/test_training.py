@@ -1,12 +1,12 @@
 """The training loop against a plain one, and what it logs."""
 
 import math
-import os
 
 import numpy as np
 import pytest
 import torch
 from device_reads import DeviceReads
+from requirements import unavailable
 from tiny_run import TASK, tiny_trainer
 
 from abrupt.errors import InputError
@@ -143,7 +143,7 @@ def compiled_trainer(**changes):
     try:
         check_compiler()
     except InputError as error:
-        (pytest.fail if os.getenv("ABRUPT_REQUIRE_ALL") == "1" else pytest.skip)(str(error))
+        unavailable(str(error))
     torch.compiler.reset()
     return tiny_trainer(compile=True, **changes)
 

@@ -5,20 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from requirements import unavailable
 from slurm_cluster import install, one_node_cluster
 
 REPOSITORY = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
-
-
-def unavailable(reason: str) -> NoReturn:
-    """Skip a test that cannot run here; where everything must be tested, fail instead."""
-    if os.environ.get("ABRUPT_REQUIRE_ALL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 class Checkout:
