@@ -71,9 +71,10 @@ class Task:
 
 
 def axes(shifts: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Axis -> values, of the config's `analyses.completion.shifts`."""
-    laws = {f"factor_scale.{law}": scales for law, scales in shifts["factor_scale"].items()}
-    return {axis: values for axis, values in shifts.items() if axis != "factor_scale"} | laws
+    """Axis -> values, of the config's `analyses.completion.shifts`, in the order of the task's fields."""
+    scales = shifts["factor_scale"]
+    laws = {f"factor_scale.{law}": scales[law] for law in FACTOR_VARIANCE if law in scales}
+    return {axis: shifts[axis] for axis in TASK_COLUMNS if axis in shifts and axis != "factor_scale"} | laws
 
 
 def all_tasks(task: Task, shifts: Mapping[str, Any]) -> list[Task]:

@@ -10,11 +10,11 @@ for job, members in ANALYSIS_JOBS.items():
         name:
             f"measure_{job}"
         input:
-            weights=ancient(
-                expand(
-                    f"{FOLDER}/pretrain/seed{{{{seed}}}}/step{{step}}.safetensors",
-                    step=analysis_options(config, members[0])["steps"],
-                )
+            weights=made(
+                [
+                    f"{FOLDER}/pretrain/seed{{seed}}/step{step}.safetensors"
+                    for step in analysis_options(config, members[0])["steps"]
+                ]
             ),
             changed=changed(*(f"{FOLDER}/analyses/{analysis}/seed{{seed}}.csv" for analysis in members)),
         output:

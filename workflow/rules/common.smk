@@ -112,6 +112,24 @@ def changed(*patterns):
     return changed_of
 
 
+def made(patterns):
+    """Input function that gives these files of other jobs, one or a list.
+
+    Those that are what they must be are `ancient`: their times say nothing, since results may have been copied or put
+    back. The others are about to be made again, and what depends on them with them.
+    """
+
+    def made_of(wildcards):
+        paths = [pattern.format(**wildcards) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
+        try:
+            files = [ancient(path) if is_current(path, RESULTS.digests[path]) else path for path in paths]
+        except InputError as error:
+            stop(error)
+        return files[0] if isinstance(patterns, str) else files
+
+    return made_of
+
+
 def mark_changed(paths):
     """A file that is newer than `paths`, and whose content no job has seen yet."""
     mark = Path("results/.changed")

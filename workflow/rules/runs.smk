@@ -73,11 +73,11 @@ rule gpt_training:
 rule gpt_attention:
     """Average the decoder's attention weights over held-out matrices (paper, Figure 12)."""
     input:
-        weights=ancient(
-            expand(
-                f"{FOLDER}/gpt/seed{{{{seed}}}}/step{{step}}.safetensors",
-                step=config["gpt"]["pretrain"]["checkpoint_steps"],
-            )
+        weights=made(
+            [
+                f"{FOLDER}/gpt/seed{{seed}}/step{step}.safetensors"
+                for step in config["gpt"]["pretrain"]["checkpoint_steps"]
+            ]
         ),
         changed=changed(
             *(

@@ -12,7 +12,7 @@ from typing import Any
 from abrupt.config.settings import merged
 from abrupt.config.variants import families, gpt_changes, variants
 from abrupt.storage.identity import Identity, canonical_json, curve_digest, digest, weights_digest
-from abrupt.storage.records import code_identity, read_record, record_digest
+from abrupt.storage.records import WEIGHTS, code_identity, file_digest, read_record, record_digest
 
 # Keys of the config's section `pretrain` that say how long a run is, what it leaves behind, or how it is run.
 LENGTH_AND_CIRCUMSTANCES = ("steps", "checkpoint_steps", "save_every", "threads")
@@ -260,6 +260,10 @@ class Results:
 
 
 def is_current(path: str | Path, wanted: str) -> bool:
-    """Whether the file at `path` says that it is what the digest `wanted` stands for."""
+    """Whether the file at `path` is what the digest `wanted` stands for, by its record, and is the file that the record
+    describes; of weights, which say it themselves, the content is checked when they are read."""
     record = read_record(path)
-    return record is not None and record_digest(record) == wanted
+    if record is None or record_digest(record) != wanted:
+        return False
+    path = Path(path)
+    return path.suffix == WEIGHTS or record["files"].get(path.name) == file_digest(path)

@@ -133,14 +133,15 @@ def check_input(path: str | Path, wanted: str) -> None:
         raise InputError(
             f"{path}: is of another configuration, or of other code, than this job asks for: delete it and run again"
         )
-    if Path(path).suffix != WEIGHTS and record["files"].get(Path(path).name) != _sha256(path):
+    if Path(path).suffix != WEIGHTS and record["files"].get(Path(path).name) != file_digest(path):
         raise DamagedFileError(
             f"{path}: is not the file that its record {record_path(path).name} describes, so it was changed or copied "
             "from elsewhere: delete it and run again"
         )
 
 
-def _sha256(path: str | Path) -> str:
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file. Raises UnreadableFileError if it cannot be opened."""
     try:
         return sha256(path)
     except OSError as error:
