@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.scores.drop import Drop, find_copying
 from abrupt.task import Task
 
@@ -61,12 +60,3 @@ def _outcome(drops: dict[int, Drop]) -> str:
     censored = [drop.last_step for drop in drops.values() if not drop.found]
     found = [f"copying from step {style.span_text(onsets)}"] if onsets else []
     return ", ".join(found + ([f"none within {censored[0]} steps"] if censored else []))
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """Whether and when the decoder copies, and how well it knows masked entries at the end."""
-    curves = [curve for _, curve in table.groupby("seed")]
-    outcome = _outcome({number: find_copying(curve) for number, curve in enumerate(curves)})
-    last = {group: [curve[f"accuracy_{group}"].iloc[-1] for curve in curves] for group in GROUPS}
-    accuracy = ", ".join(f"{style.values_text(values)} at {group} entries" for group, values in last.items())
-    return Observation(f"{outcome}; accuracy at the last step: {accuracy}")

@@ -18,5 +18,4 @@ def tidy(task: Task, training: list[str]) -> pd.DataFrame:
     return table[["member", "seed", "step", "mse_masked"]]
 
 
-draw = sweep.draw_of("one model for all sizes, its error at each", "size {0} × {0}")
-observe = sweep.observe_of("size {0} × {0}")
+draw = sweep.make_draw("one model for all sizes, its error at each", "size {0} × {0}")
