@@ -1,4 +1,4 @@
-"""One module a figure: `tidy(task, ...)` makes the table that is plotted, `draw(table, task)` plots it and nothing else.
+"""One module a figure: `tidy(task, ...)` makes the table behind it, `draw(table, task)` plots that and nothing else.
 
 The arguments of `tidy` behind the task are the figure's `inputs` in workflow/figures.yaml, a list of paths each.
 """

@@ -16,8 +16,9 @@ MAX_MAP_SIZE, MAX_WIDTH = 0.95, 4.9  # inches, of the maps
 
 
 def tidy(task: Task, attention: list[str]) -> pd.DataFrame:
-    """Of the last step, one row for each pattern of masks, layer, head, query and key (all from 1): the attention weight, mean over
-    matrices, to 5 decimals, and whether the key is observed; all matrices have the pattern's one mask."""
+    """One row for each pattern of masks, layer, head, query and key (all from 1) at the last step: the attention
+    weight, mean over matrices, to 5 decimals, and whether the key is observed; all matrices have the pattern's one
+    mask."""
     _, last = max(style.files_by_step(attention).items())
     attributes, patterns = read_attention(last, ("attention_mean", "sample_observed"))
     tables = []
