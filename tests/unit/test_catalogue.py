@@ -8,14 +8,13 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from docutils.core import publish_doctree
+from drawing import CATALOGUE
 from jinja2 import StrictUndefined, Template
 
 from abrupt.claims import CLAIMS
 from abrupt.docs import PAGE, claims_by_figure, current_page, figures_page
-from abrupt.figures.catalogue import Entry, read_catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
-CATALOGUE = read_catalogue()
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 CAPTIONS = sorted((ROOT / "workflow/report").glob("*.rst"))
 
@@ -24,12 +23,17 @@ CAPTIONS = sorted((ROOT / "workflow/report").glob("*.rst"))
 def test_figure_has_a_caption_and_code_that_takes_its_inputs(figure):
     assert ROOT / f"workflow/report/{figure}.rst" in CAPTIONS
     module = import_module(f"abrupt.figures.{figure}")
-    assert list(inspect.signature(module.tidy).parameters) == ["task", *CATALOGUE[figure].inputs]
+    assert list(inspect.signature(module.tidy).parameters) == ["task", *CATALOGUE[figure]["inputs"]]
     assert list(inspect.signature(module.draw).parameters) == ["table", "task"]
 
 
+@pytest.mark.parametrize("figure", CATALOGUE)
+def test_entry_has_the_keys_that_the_catalogue_explains(figure):
+    assert {"paper", *CATALOGUE[figure]} == {"category", "paper", "shows", "target", "inputs"}
+
+
 def test_categories_are_in_their_order():
-    categories = [entry.category for entry in CATALOGUE.values()]
+    categories = [about["category"] for about in CATALOGUE.values()]
     assert categories == sorted(categories)
 
 
@@ -52,7 +56,10 @@ def findings(runs):
 
 
 def test_page_has_a_table_for_each_category():
-    entries = {"b": Entry("1. B", "a matrix", "sweeps", []), "a": Entry("2. A", "a curve", "figures", [], "Figure 2")}
+    entries = {
+        "b": {"category": "1. B", "shows": "a matrix", "target": "sweeps"},
+        "a": {"category": "2. A", "shows": "a curve", "target": "figures", "paper": "Figure 2"},
+    }
     page = figures_page(entries, {"a": [1, 2]})
     code = "[a](../workflow/abrupt/figures/a.py)"
     row = f"| {code} | a curve | Figure 2 | 1, 2 | `figures` | [caption](../workflow/report/a.rst) |"

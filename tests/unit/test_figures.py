@@ -1,31 +1,27 @@
 """Every figure is drawn from its CSV alone, for any number of seeds and any shape, and without PyTorch."""
 
-import io
 import itertools
 import os
 import subprocess
 import sys
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from drawing import CATALOGUE, WORKFLOW, chosen, rendered, texts
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.catalogue import read_catalogue
 from abrupt.scores.drop import Drop, detect_drop
 from abrupt.scores.heads import tidy_shares
 from abrupt.storage.attention_files import write_attention
 from abrupt.storage.files import write_csv
 from abrupt.task import TASK_COLUMNS, Task, all_tasks
 
-CATALOGUE = read_catalogue()
-FIGURES = [figure for figure, entry in CATALOGUE.items() if not entry.family]
-WORKFLOW = str(Path(style.__file__).parents[2])
+FIGURES = [figure for figure, about in CATALOGUE.items() if about["target"] == "figures"]
 STEPS = [0, 1000, 1500, 3000]
 LAYERS, HEADS = 2, 4
 QUERY_GROUPS = ("all", "observed", "masked")
@@ -74,7 +70,7 @@ def write_maps(path, task, step):
     attributes = {"seed": 0, "step": step, "query_groups": QUERY_GROUPS, "key_groups": KEY_GROUPS}
     structured = {**arrays, "sample_observed": np.arange(length).reshape(matrix.shape) >= columns}
     patterns = {"random": arrays, "masked_rows": structured, "masked_columns": structured}
-    write_attention(path, patterns, dimensions, attributes, run={})
+    write_attention(path, patterns, dimensions, attributes, identity={})
     return str(path), tidy_shares(attributes, {"random": arrays})
 
 
@@ -235,22 +231,9 @@ def figure_inputs(tmp_path_factory):
     written = cache(lambda task, drop_steps: write_inputs(tmp_path_factory.mktemp("inputs"), task, drop_steps))
 
     def inputs(name, task, drop_steps=(1500,)):
-        files = written(task, drop_steps)
-        if CATALOGUE[name].seeds == "first":
-            files = {source: paths if source == "attention" else paths[:1] for source, paths in files.items()}
-        return {source: files[source] for source in CATALOGUE[name].inputs}
+        return chosen(written(task, drop_steps), name)
 
     return inputs
-
-
-def rendered(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=60)
-    return buffer.getvalue()
-
-
-def texts(figure):
-    return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
 
 
 @pytest.mark.parametrize(
@@ -397,7 +380,7 @@ def test_bytes_depend_on_the_table_alone(tmp_path, figure_inputs):
     drawn = []
     for number, variables in enumerate(SURROUNDINGS):
         paths = [tmp_path / f"{number}.{suffix}" for suffix in ("pdf", "png")]
-        environment = os.environ | {"PYTHONPATH": WORKFLOW} | variables
+        environment = os.environ | {"PYTHONPATH": str(WORKFLOW)} | variables
         subprocess.run(
             [sys.executable, "-c", DRAW, tmp_path / "table.csv", *paths], env=environment, cwd=tmp_path, check=True
         )
@@ -418,11 +401,11 @@ def test_no_setting_leaks_out_of_drawing(tmp_path):
 
 
 def test_figures_claims_and_scores_need_no_torch():
-    rooms = [Path(WORKFLOW) / "abrupt" / room for room in ("figures", "claims", "scores")]
+    rooms = [WORKFLOW / "abrupt" / room for room in ("figures", "claims", "scores")]
     modules = [f"abrupt.{path.parent.name}.{path.stem}" for room in rooms for path in room.glob("[!_]*.py")]
     assert len(modules) > len(CATALOGUE)
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
-    environment = os.environ | {"PYTHONPATH": WORKFLOW}
+    environment = os.environ | {"PYTHONPATH": str(WORKFLOW)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 

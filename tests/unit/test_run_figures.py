@@ -1,15 +1,13 @@
 """Figures of runs of their own: each from its CSV alone, with what never drops named as such."""
 
-import io
 from importlib import import_module
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from drawing import CATALOGUE, chosen, rendered, texts
 
 from abrupt.figures import sweep
-from abrupt.figures.catalogue import read_catalogue
 from abrupt.storage.attention_files import write_attention
 from abrupt.storage.files import write_csv
 from abrupt.task import Task
@@ -18,9 +16,8 @@ TASK = Task(3, 4, 1, 0.3, 1, 1, "uniform", 1)
 STEP = np.arange(50, 3001, 50)
 GPT_STEPS = [0, 500, 1500, 3000]
 PLATEAU = 1 / 9
-CATALOGUE = read_catalogue()
-FIGURES = [figure for figure, entry in CATALOGUE.items() if entry.family]
-# Family -> names of its runs, with the step of each one's drop.
+FIGURES = [figure for figure, about in CATALOGUE.items() if about["target"] != "figures"]
+# What an input may be called -> the names of the runs behind it, with the step of each one's drop.
 RUNS = {
     "width": {"width16_depth3_heads4": None, "width64_depth3_heads4": 1500, "width128_depth3_heads4": 800},
     "depth": {"width64_depth3_heads4": 1500, "width64_depth12_heads4": 700},
@@ -28,7 +25,7 @@ RUNS = {
     "mixture": {"mixture": 1500},
     "larger": {"size10": 1000, "size12": 2000},
     "gaussian": {"gaussian": 1500},
-    "gpt": {"gpt": 1500},
+    "gpt_training": {"gpt": 1500},
 }
 
 
@@ -74,33 +71,23 @@ def write_attention_files(folder):
         paths.append(str(folder / f"step{step}.h5"))
         arrays = {"random": {"attention_mean": copying_map(0.8 if step > 1500 else 0.0)}}
         dimensions = {"attention_mean": ("layer", "head", "query", "key")}
-        write_attention(paths[-1], arrays, dimensions, {"seed": 0, "step": step}, run={})
+        write_attention(paths[-1], arrays, dimensions, {"seed": 0, "step": step}, identity={})
     return paths
 
 
-def figure_inputs(name, folder, runs=None, seeds=(0,)):
-    entry = CATALOGUE[name]
-    seeds = seeds[:1] if entry.seeds == "first" else seeds
-    runs = runs or RUNS[entry.family]
-    training = [write_training(folder, run, at, seed) for run, at in runs.items() for seed in seeds]
-    files = {"training": training, "attention": write_attention_files(folder)}
-    return {source: files[source] for source in entry.inputs}
+def figure_inputs(name, folder, seeds=(0,), drop=True):
+    """What a figure reads, of runs that never drop without `drop`."""
+    files = {
+        source: [write_training(folder, run, at if drop else None, seed) for run, at in runs.items() for seed in seeds]
+        for source, runs in RUNS.items()
+    }
+    return chosen(files | {"gpt_attention": write_attention_files(folder)}, name)
 
 
 def drawn(name, inputs):
     module = import_module(f"abrupt.figures.{name}")
     table = module.tidy(TASK, **inputs)
     return module.draw(table, TASK), table
-
-
-def texts(figure):
-    return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
-
-
-def rendered(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=60)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one seed", "two seeds"])
@@ -130,8 +117,7 @@ def test_a_member_that_never_drops_is_named_as_such(tmp_path):
     ("name", "words"), [("fig18_gaussian", "no drop within 3000"), ("fig11_gpt_loss", "none within 3000 steps")]
 )
 def test_a_run_that_never_drops_is_named_as_such(tmp_path, name, words):
-    runs = dict.fromkeys(RUNS[CATALOGUE[name].family])
-    assert words in texts(drawn(name, figure_inputs(name, tmp_path, runs))[0])
+    assert words in texts(drawn(name, figure_inputs(name, tmp_path, drop=False))[0])
 
 
 def test_each_size_of_a_mixture_is_a_member_and_steps_without_it_are_left_out(tmp_path):

@@ -3,9 +3,11 @@
 import ast
 from itertools import groupby
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from abrupt.claims import CLAIMS
-from abrupt.figures.catalogue import Entry, read_catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "figures.md"
@@ -46,16 +48,16 @@ def claims_by_figure(sources: list[str]) -> dict[str, list[int]]:
     return {figure: sorted(claims) for figure, claims in found.items()}
 
 
-def figures_page(catalogue: dict[str, Entry], claims: dict[str, list[int]]) -> str:
+def figures_page(catalogue: dict[str, dict[str, Any]], claims: dict[str, list[int]]) -> str:
     """The page in Markdown: a table for each category, then the claims."""
     parts = [INTRODUCTION]
-    for category, figures in groupby(catalogue.items(), lambda item: item[1].category):
+    for category, figures in groupby(catalogue.items(), lambda item: item[1]["category"]):
         parts.append(f"## {category}\n\n| figure | shows | paper | claims | target | caption |\n|{'---|' * 6}")
-        for figure, entry in figures:
+        for figure, about in figures:
             numbers = ", ".join(map(str, claims.get(figure, [])))
             code = f"[{figure}](../workflow/abrupt/figures/{figure}.py)"
             caption = f"[caption](../workflow/report/{figure}.rst)"
-            cells = [code, entry.shows, entry.paper, numbers, f"`{entry.target}`", caption]
+            cells = [code, about["shows"], about.get("paper", ""), numbers, f"`{about['target']}`", caption]
             parts.append(f"| {' | '.join(cells)} |")
         parts.append("")
     parts += ["## Claims of the paper\n", "| claim | statement | where the paper makes it |", "|---|---|---|"]
@@ -66,7 +68,8 @@ def figures_page(catalogue: dict[str, Entry], claims: dict[str, list[int]]) -> s
 def current_page() -> str:
     """The page as docs/figures.md should have it."""
     sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflow/abrupt/claims").glob("*.py"))]
-    return figures_page(read_catalogue(), claims_by_figure(sources))
+    catalogue = yaml.safe_load((ROOT / "workflow/figures.yaml").read_text(encoding="utf-8"))
+    return figures_page(catalogue, claims_by_figure(sources))
 
 
 if __name__ == "__main__":  # make docs

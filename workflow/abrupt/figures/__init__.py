@@ -1,6 +1,6 @@
 """One module a figure: `tidy(task, ...)` makes the table behind it, `draw(table, task)` plots that and nothing else.
 
-The arguments of `tidy` behind the task are the figure's `inputs` in workflow/figures.yaml, a list of paths each.
+The further arguments of `tidy` are the figure's `inputs` in workflow/figures.yaml, a path or a list of paths each.
 """
 
 import os

@@ -9,7 +9,7 @@ from abrupt.task import Task
 MAX_MAP_SIZE, MAX_WIDTH, MAX_HEIGHT = 0.95, 6.2, 7.2  # inches, of the maps
 
 
-def tidy(task: Task, training: list[str], attention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: str, attention: list[str]) -> pd.DataFrame:
     """One row for each telling step, layer, head, query and key (all from 1): the attention weight, mean
     over matrices, to 5 decimals; `mse_masked` is the training loss at that step."""
     return attention_maps.tidy_snapshots(style.read_snapshots(task, training, attention, ("attention_mean",)))

@@ -15,12 +15,10 @@ MASK_SIZE = 1.3  # inches
 MAX_MAP_SIZE, MAX_WIDTH = 0.95, 4.9  # inches, of the maps
 
 
-def tidy(task: Task, attention: list[str]) -> pd.DataFrame:
-    """One row for each pattern of masks, layer, head, query and key (all from 1) at the last step: the attention
-    weight, mean over matrices, to 5 decimals, and whether the key is observed; all matrices have the pattern's one
-    mask."""
-    _, last = max(style.files_by_step(attention).items())
-    attributes, patterns = read_attention(last, ("attention_mean", "sample_observed"))
+def tidy(task: Task, attention: str) -> pd.DataFrame:
+    """One row for each pattern of masks, layer, head, query and key (all from 1): the attention weight, mean over
+    matrices, to 5 decimals, and whether the key is observed; all matrices have the pattern's one mask."""
+    attributes, patterns = read_attention(attention, ("attention_mean", "sample_observed"))
     tables = []
     for pattern in PATTERNS:
         about = {"seed": int(attributes["seed"]), "step": int(attributes["step"]), "pattern": pattern}

@@ -12,10 +12,10 @@ from abrupt.task import Task
 NAMES = {"magnitude": "|x|", "sign": "sign(x)", "value": "x"}
 
 
-def tidy(task: Task, token_embeddings: list[str], position_embeddings: list[str]) -> pd.DataFrame:
+def tidy(task: Task, token_embeddings: str, position_embeddings: str) -> pd.DataFrame:
     """One row for each token and one for each position of one seed (`kind` says which) at the last step."""
     tables = []
-    for kind, (path,) in {"token": token_embeddings, "position": position_embeddings}.items():
+    for kind, path in {"token": token_embeddings, "position": position_embeddings}.items():
         table = pd.read_csv(path)
         tables.append(table[table["step"] == table["step"].max()].assign(kind=kind))
     return pd.concat(tables, ignore_index=True)

@@ -15,11 +15,11 @@ from abrupt.storage.attention_files import read_attention
 from abrupt.task import Task
 
 
-def tidy(task: Task, training: list[str], attention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: str, attention: list[str]) -> pd.DataFrame:
     """One row for each telling step, layer, head, query and key (all from 1): the attention weight, mean
     over matrices, to 5 decimals. Queries are those that predict the entries of X: query q predicts entry q,
     query 1 stands at SEP. Keys are the T masked entries, SEP, and X but for its last entry."""
-    drop = find_copying(tidy_training(task, training))
+    drop = find_copying(tidy_training(task, [training]))
     files = [read_attention(path, ("attention_mean",)) for path in attention]
     maps = {int(attributes["step"]): patterns["random"]["attention_mean"] for attributes, patterns in files}
     tables = []

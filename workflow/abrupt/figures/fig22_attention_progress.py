@@ -15,7 +15,7 @@ MAX_ACROSS = 3
 DARKEST = 6  # times uniform attention: one scale for all steps
 
 
-def tidy(task: Task, training: list[str], attention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: str, attention: list[str]) -> pd.DataFrame:
     """One row for each of up to six steps, layer, head, query and key (all from 1): the attention weight, mean
     over matrices, to 5 decimals; `mse_masked` is the training loss at that step."""
     return attention_maps.tidy_snapshots(

@@ -10,7 +10,7 @@ from abrupt.task import Task
 NAMES = {False: "masked", True: "observed"}
 
 
-def tidy(task: Task, training: list[str], attention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, training: str, attention: list[str]) -> pd.DataFrame:
     """One row for each telling step and entry of one held-out matrix: truth, observed, prediction."""
     row, column = np.divmod(np.arange(task.rows * task.columns), task.columns)
     names = ("sample_matrix", "sample_observed", "sample_prediction")

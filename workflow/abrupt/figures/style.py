@@ -202,11 +202,6 @@ def category_color(number: int, count: int) -> tuple[float, ...]:
     return matplotlib.colormaps["viridis"]((number + 1) / (count + 1))
 
 
-def files_by_step(attention: list[str]) -> dict[int, str]:
-    """The step of each attention file -> its path."""
-    return {int(read_attention(path, ())[0]["step"]): path for path in attention}
-
-
 class Snapshot(NamedTuple):
     """What an attention file holds for random masks; `mse_masked` is of training, nan at step 0."""
 
@@ -219,15 +214,14 @@ class Snapshot(NamedTuple):
 
 def read_snapshots(
     task: Task,
-    training: list[str],
+    training: str,
     attention: list[str],
     names: tuple[str, ...],
     choose: Callable[[Drop, list[int]], dict[int, str]] = labelled_steps,
 ) -> Iterator[Snapshot]:
-    """The datasets called `names`, for random masks, at the steps that `choose` takes, by default the telling ones;
-    `training` and `attention` are files of one seed."""
-    curve = read_training(training)
-    paths = files_by_step(attention)
+    """The datasets called `names`, for random masks, at the steps that `choose` takes, by default the telling ones."""
+    curve = read_training([training])
+    paths = {int(read_attention(path, ())[0]["step"]): path for path in attention}
     for step, label in choose(find_drop(curve, task), list(paths)).items():
         attributes, patterns = read_attention(paths[step], names)
         logged = curve.loc[curve["step"] <= step, "mse_masked"]

@@ -13,10 +13,10 @@ from abrupt.task import MASK_TOKEN, Task
 MAX_TOKENS_A_LINE = 56
 
 
-def tidy(task: Task, attention: list[str]) -> pd.DataFrame:
+def tidy(task: Task, attention: str) -> pd.DataFrame:
     """One row for each entry of one held-out matrix: row, column and position (from 1), value, observed, token."""
     names = ("sample_matrix", "sample_observed", "sample_tokens")
-    attributes, patterns = read_attention(attention[0], names)  # the matrix is the same at every step
+    attributes, patterns = read_attention(attention, names)
     matrix, observed, tokens = (patterns["random"][name][0] for name in names)
     row, column = np.divmod(np.arange(matrix.size), task.columns)
     return pd.DataFrame(
