@@ -13,7 +13,8 @@ from matplotlib.figure import SubFigure
 from abrupt.figures import style
 from abrupt.task import Task
 
-CAP_QUANTILE = 0.99  # darkest colour: a single peak must not hide the rest
+# The darkest colour stands for this quantile of the weights, so that a single peak does not hide the rest.
+CAP_QUANTILE = 0.99
 
 
 def tidy_maps(maps: np.ndarray, **about: Any) -> pd.DataFrame:

@@ -17,7 +17,7 @@ LOOKS = {
     },
     "column_space_oracle": {"label": "oracle told the column space", "color": "#009E73", "marker": "v"},
 }
-# `nuclear_norm_excess` is that of the solution over that of the true matrix.
+# `nuclear_norm_excess` is the nuclear norm of the solution less that of the true matrix.
 QUANTITIES = ("mse_all", "mse_observed", "mse_masked", "nuclear_norm", "nuclear_norm_excess")
 AXIS_LABELS = {
     "mask_probability": "mask probability",

@@ -19,7 +19,8 @@ def tidy(task: Task, training: list[str]) -> pd.DataFrame:
     entries, means over the updates since the row before; of held-out matrices, where evaluated, the MSE of
     the expected value at masked entries and the entropy of an entry's marginal law."""
     table = style.read_training(training).rename(columns=lambda name: name.removeprefix("eval_"))
-    table = table.loc[:, ~table.columns.duplicated()]  # of what is logged twice, the training batches' value
+    # Some quantities are logged twice; the first column is that of the training batches.
+    table = table.loc[:, ~table.columns.duplicated()]
     measured = [f"{quantity}_{group}" for quantity in ("cross_entropy", "accuracy") for group in GROUPS]
     return table[["seed", "step", *measured, "mse_masked", "marginal_entropy"]]
 

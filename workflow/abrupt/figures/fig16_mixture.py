@@ -5,7 +5,7 @@ import pandas as pd
 from abrupt.figures import style, sweep
 from abrupt.task import Task
 
-PREFIX = "mse_masked_"  # of the column of one size
+PREFIX = "mse_masked_"  # the name of a column with the error at one size begins with it
 
 
 def tidy(task: Task, training: list[str]) -> pd.DataFrame:

@@ -36,7 +36,7 @@ STEP_LOOKS = {
 VALUE_COLORS = "cividis"
 MAGNITUDE_COLORS = "magma_r"
 GREY = "0.45"
-# Of seaborn's palette "colorblind".
+# Ten colours that colour-blind readers can tell apart: seaborn's palette "colorblind".
 COLORBLIND_SAFE = (
     "#0173b2",
     "#de8f05",
@@ -85,10 +85,10 @@ STYLE = {
     "lines.markersize": 4.5,
 }
 
-# Everything else is as matplotlib ships it, whatever a personal matplotlibrc says.
+# All other settings are those that matplotlib ships, whatever a personal matplotlibrc says.
 SETTINGS = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"} | STYLE
 
-# Decorates every `draw`, so that no setting leaks to or from other code.
+# `styled` decorates every `draw`, so that no setting leaks to or from other code.
 styled = matplotlib.rc_context(SETTINGS)
 
 
@@ -105,7 +105,7 @@ class RoundedLayout(ConstrainedLayoutEngine):
             subfigure.bbox_relative.set_points(subfigure.bbox_relative.get_points().round(6))
         for axes in fig.axes:
             axes.set_position(np.round(axes.get_position(original=True).bounds, 6))
-            axes.set_in_layout(True)  # what has been placed by hand is not, otherwise
+            axes.set_in_layout(True)  # `set_position` has taken it out of the layout
 
 
 def new_figure(width: float, height: float) -> Figure:
