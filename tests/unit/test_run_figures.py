@@ -1,30 +1,31 @@
 """Figures of runs of their own: each from its CSV alone, with what never drops named as such."""
 
-import io
 from importlib import import_module
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from drawing import CATALOGUE, chosen, rendered, texts
 
 from abrupt.figures import sweep
 from abrupt.storage.attention_files import write_attention
 from abrupt.storage.files import write_csv
+from abrupt.task import Task
 
-TASK = {"rows": 3, "columns": 4, "rank": 1, "factor_law": "uniform", "factor_scale": 1, "decimals": 1, "max_value": 1}
+TASK = Task(3, 4, 1, 0.3, 1, 1, "uniform", 1)
 STEP = np.arange(50, 3001, 50)
 GPT_STEPS = [0, 500, 1500, 3000]
 PLATEAU = 1 / 9
-# Names of the runs behind each figure, with the step of each one's drop.
+FIGURES = [figure for figure, about in CATALOGUE.items() if about["target"] != "figures"]
+# What an input may be called -> the names of the runs behind it, with the step of each one's drop.
 RUNS = {
-    "fig13_width": {"width16_depth3_heads4": None, "width64_depth3_heads4": 1500, "width128_depth3_heads4": 800},
-    "fig14_depth": {"width64_depth3_heads4": 1500, "width64_depth12_heads4": 700},
-    "fig15_heads": {"width64_depth3_heads4": 1500, "width64_depth3_heads1": 2000},
-    "fig16_mixture": {"mixture": 1500},
-    "fig17_larger": {"size10": 1000, "size12": 2000},
-    "fig18_gaussian": {"gaussian": 1500},
-    "fig11_gpt_loss": {"gpt": 1500},
+    "width": {"width16_depth3_heads4": None, "width64_depth3_heads4": 1500, "width128_depth3_heads4": 800},
+    "depth": {"width64_depth3_heads4": 1500, "width64_depth12_heads4": 700},
+    "heads": {"width64_depth3_heads4": 1500, "width64_depth3_heads1": 2000},
+    "mixture": {"mixture": 1500},
+    "larger": {"size10": 1000, "size12": 2000},
+    "gaussian": {"gaussian": 1500},
+    "gpt_training": {"gpt": 1500},
 }
 
 
@@ -56,7 +57,7 @@ def write_training(folder, run, drop_step, seed=0):
 def copying_map(share):
     """Attention of two layers of one head, 2T x 2T: uniform over the past, and the rest of the weight, in
     layer 2 alone, on the entry to predict."""
-    entries = TASK["rows"] * TASK["columns"]
+    entries = TASK.num_entries
     uniform = np.tril(np.ones((2 * entries, 2 * entries)))
     uniform /= uniform.sum(1, keepdims=True)
     predicted = np.eye(2 * entries, k=-entries)
@@ -70,15 +71,17 @@ def write_attention_files(folder):
         paths.append(str(folder / f"step{step}.h5"))
         arrays = {"random": {"attention_mean": copying_map(0.8 if step > 1500 else 0.0)}}
         dimensions = {"attention_mean": ("layer", "head", "query", "key")}
-        write_attention(paths[-1], arrays, dimensions, {"seed": 0, "step": step}, run={})
+        write_attention(paths[-1], arrays, dimensions, {"seed": 0, "step": step}, identity={})
     return paths
 
 
-def inputs_of(name, folder, runs=None, seeds=(0,)):
-    if name == "fig12_gpt_attention":
-        return {"training": write_training(folder, "gpt", 1500), "attention": write_attention_files(folder)}
-    runs = RUNS[name] if runs is None else runs
-    return {"training": [write_training(folder, run, at, seed) for run, at in runs.items() for seed in seeds]}
+def figure_inputs(name, folder, seeds=(0,), drop=True):
+    """What a figure reads, of runs that never drop without `drop`."""
+    files = {
+        source: [write_training(folder, run, at if drop else None, seed) for run, at in runs.items() for seed in seeds]
+        for source, runs in RUNS.items()
+    }
+    return chosen(files | {"gpt_attention": write_attention_files(folder)}, name)
 
 
 def drawn(name, inputs):
@@ -87,20 +90,10 @@ def drawn(name, inputs):
     return module.draw(table, TASK), table
 
 
-def texts(figure):
-    return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
-
-
-def rendered(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=60)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one seed", "two seeds"])
-@pytest.mark.parametrize("name", [*RUNS, "fig12_gpt_attention"])
+@pytest.mark.parametrize("name", FIGURES)
 def test_the_csv_alone_gives_the_same_picture(tmp_path, name, seeds):
-    figure, table = drawn(name, inputs_of(name, tmp_path, seeds=seeds))
+    figure, table = drawn(name, figure_inputs(name, tmp_path, seeds=seeds))
     write_csv(tmp_path / "figure.csv", table)
     again = import_module(f"abrupt.figures.{name}").draw(pd.read_csv(tmp_path / "figure.csv"), TASK)
     assert rendered(again) == rendered(figure)
@@ -111,11 +104,11 @@ def test_the_csv_alone_gives_the_same_picture(tmp_path, name, seeds):
     [("fig13_width", [16, 64, 128]), ("fig14_depth", [3, 12]), ("fig15_heads", [1, 4]), ("fig17_larger", [10, 12])],
 )
 def test_members_are_the_swept_values(tmp_path, name, members):
-    assert sorted(drawn(name, inputs_of(name, tmp_path))[1]["member"].unique()) == members
+    assert sorted(drawn(name, figure_inputs(name, tmp_path))[1]["member"].unique()) == members
 
 
 def test_a_member_that_never_drops_is_named_as_such(tmp_path):
-    shown = texts(drawn("fig13_width", inputs_of("fig13_width", tmp_path))[0])
+    shown = texts(drawn("fig13_width", figure_inputs("fig13_width", tmp_path))[0])
     assert "width 16: none within 3000 steps (ends at 100.0 % of plateau)" in shown
     assert "width 64: step 1400" in shown
 
@@ -124,12 +117,11 @@ def test_a_member_that_never_drops_is_named_as_such(tmp_path):
     ("name", "words"), [("fig18_gaussian", "no drop within 3000"), ("fig11_gpt_loss", "none within 3000 steps")]
 )
 def test_a_run_that_never_drops_is_named_as_such(tmp_path, name, words):
-    runs = dict.fromkeys(RUNS[name])
-    assert words in texts(drawn(name, inputs_of(name, tmp_path, runs))[0])
+    assert words in texts(drawn(name, figure_inputs(name, tmp_path, drop=False))[0])
 
 
 def test_each_size_of_a_mixture_is_a_member_and_steps_without_it_are_left_out(tmp_path):
-    figure, table = drawn("fig16_mixture", inputs_of("fig16_mixture", tmp_path))
+    figure, table = drawn("fig16_mixture", figure_inputs("fig16_mixture", tmp_path))
     assert table.groupby("member").size().to_dict() == {5: 60, 9: 54}
     assert "size 5 × 5: step 1400" in texts(figure) and "size 9 × 9: none within" in texts(figure)
 
@@ -140,12 +132,12 @@ def test_looks_of_members_differ():
 
 
 def test_onset_of_copying_is_where_the_observed_cross_entropy_leaves_the_marginal_entropy(tmp_path):
-    shown = texts(drawn("fig11_gpt_loss", inputs_of("fig11_gpt_loss", tmp_path))[0])
+    shown = texts(drawn("fig11_gpt_loss", figure_inputs("fig11_gpt_loss", tmp_path))[0])
     assert "copying from step 1400" in shown and "marginal law: 3 nats" in shown
 
 
 def test_shares_of_the_decoder_s_attention_by_hand(tmp_path):
-    figure, table = drawn("fig12_gpt_attention", inputs_of("fig12_gpt_attention", tmp_path))
+    figure, table = drawn("fig12_gpt_attention", figure_inputs("fig12_gpt_attention", tmp_path))
     assert sorted(table["step"].unique()) == [500, 1500, 3000]
     last = table[(table["step"] == 3000) & (table["layer"] == 2)]
     assert (last["query"].max(), last["key"].max()) == (12, 24)
@@ -156,7 +148,7 @@ def test_shares_of_the_decoder_s_attention_by_hand(tmp_path):
 
 
 def test_copying_from_the_start_has_no_marker_for_its_onset(tmp_path):
-    _, table = drawn("fig11_gpt_loss", inputs_of("fig11_gpt_loss", tmp_path))
+    _, table = drawn("fig11_gpt_loss", figure_inputs("fig11_gpt_loss", tmp_path))
     table["cross_entropy_observed"] = 2.5 * np.exp(-table["step"] / 500)
     shown = texts(import_module("abrupt.figures.fig11_gpt_loss").draw(table, TASK))
     assert "copying from step 0" in shown and "onset of copying" not in shown

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.scores.heads import head_groups, overall_scores
 from abrupt.task import Task
 
@@ -56,12 +55,12 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
 def _draw_hidden(axes: Axes, table: pd.DataFrame) -> None:
     """The effect at masked entries (filled, solid) and at observed ones."""
     for site, look in HIDDEN.items():
-        for _, of_seed in table[table["site"] == site].groupby("seed"):
+        for _, seed_rows in table[table["site"] == site].groupby("seed"):
             for entries, fill in ENTRIES.items():
                 _draw_effect(
                     axes,
-                    of_seed["layer"],
-                    of_seed,
+                    seed_rows["layer"],
+                    seed_rows,
                     entries,
                     fill,
                     color=look["color"],
@@ -109,20 +108,3 @@ def _draw_legend(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:
     }
     handles = [axes.plot([], [], linestyle="none", **look)[0] for look in looks.values()]
     figure.legend(handles, looks, loc="outside lower center", ncols=4)
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """After which layer masked entries depend on their own hidden states, and the head that carries most, for every
-    seed at the last step."""
-    parts = []
-    for seed, of_seed in table[table["step"] == table["step"].max()].groupby("seed"):
-        own = of_seed[of_seed["site"] == "hidden_masked"].set_index("layer")["effect_masked"]
-        heads = of_seed[of_seed["site"] == "head"]
-        head = heads.loc[heads["effect_masked"].idxmax()]
-        half = own.index[own >= 0.5].min()
-        parts.append(
-            f"seed {seed}: from layer {half:.0f} on masked entries follow their own hidden states by half or more "
-            f"(effect {own[half]:.2g}), and the head that carries most to them is "
-            f"L{head['layer']:.0f}H{head['head']:.0f} (effect {head['effect_masked']:.2g})"
-        )
-    return Observation("; ".join(parts))

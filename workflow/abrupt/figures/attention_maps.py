@@ -11,12 +11,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import SubFigure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation, against
-from abrupt.scores.heads import ATTENDED
 from abrupt.task import Task
 
-BEFORE = ("before the drop", "plateau")  # labels of steps
-CAP_QUANTILE = 0.99  # darkest colour: a single peak must not hide the rest
+# The darkest colour stands for this quantile of the weights, so that a single peak does not hide the rest.
+CAP_QUANTILE = 0.99
 
 
 def tidy_maps(maps: np.ndarray, **about: Any) -> pd.DataFrame:
@@ -50,38 +48,6 @@ def stacked(table: pd.DataFrame) -> np.ndarray:
     ordered = table.sort_values(["layer", "head", "query", "key"])
     shape = [ordered[name].max() for name in ("layer", "head", "query", "key")]
     return ordered["attention"].to_numpy().reshape(shape)
-
-
-def strongest_lifts(maps: np.ndarray, task: Task) -> dict[str, float]:
-    """Of `maps` (layers, heads, T, T), the largest share of a head's attention on the same row, and on the same column,
-    over that of uniform attention; the query itself is neither."""
-    rows, columns = task.rows, task.columns
-    itself = np.eye(rows * columns)
-    groups = {
-        "same row": np.kron(np.eye(rows), np.ones((columns, columns))) - itself,
-        "same column": np.kron(np.ones((rows, rows)), np.eye(columns)) - itself,
-    }
-    return {name: float((maps * group).sum((2, 3)).max() * len(group) / group.sum()) for name, group in groups.items()}
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """The strongest head on the row and on the column at every step of a table as from `tidy_snapshots`."""
-    parts, before, last = [], [], []
-    for (step, label), of_step in table.groupby(["step", "label"]):
-        lifts = strongest_lifts(stacked(of_step), task)
-        last = list(lifts.values())
-        before += last if label in BEFORE else []
-        numbers = ", ".join(f"{lift:.2g} on the {name}" for name, lift in lifts.items())
-        parts.append(f"{numbers} at step {step} ({label})")
-    here = f"share of attention / uniform share, strongest head: {'; '.join(parts)}"
-    if min(last) >= ATTENDED and not before:
-        return Observation(f"{here}; no step well before the drop is among them")
-    return against(
-        here,
-        f"heads attend to the same row and the same column after the drop (each at least {ATTENDED}) and not before it "
-        f"(each below {ATTENDED})",
-        min(last) >= ATTENDED and max(before) < ATTENDED,
-    )
 
 
 def draw_grid(

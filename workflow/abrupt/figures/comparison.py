@@ -17,7 +17,7 @@ LOOKS = {
     },
     "column_space_oracle": {"label": "oracle told the column space", "color": "#009E73", "marker": "v"},
 }
-# `nuclear_norm_excess` is that of the solution over that of the true matrix.
+# `nuclear_norm_excess` is the nuclear norm of the solution less that of the true matrix.
 QUANTITIES = ("mse_all", "mse_observed", "mse_masked", "nuclear_norm", "nuclear_norm_excess")
 AXIS_LABELS = {
     "mask_probability": "mask probability",
@@ -50,13 +50,13 @@ def summary(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def draw_methods(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
     """A line for each method and seed of a summary against its column `value`, with two standard errors."""
     for method, look in LOOKS.items():
-        of_method = table[table["method"] == method]
-        for number, (_, of_seed) in enumerate(of_method.groupby("seed")):
-            of_seed = of_seed.sort_values("value")
+        method_rows = table[table["method"] == method]
+        for number, (_, seed_rows) in enumerate(method_rows.groupby("seed")):
+            seed_rows = seed_rows.sort_values("value")
             label = look["label"] if number == 0 else None
             look = {**look, "label": label, "linewidth": 0.8, "markersize": 3.5}
-            error = of_seed[f"{quantity}_error"]
-            style.draw_errors(axes, of_seed["value"], of_seed[quantity], yerr=error, **look)
+            error = seed_rows[f"{quantity}_error"]
+            style.draw_errors(axes, seed_rows["value"], seed_rows[quantity], yerr=error, **look)
 
 
 def draw_predicting_zero(axes: Axes, table: pd.DataFrame, task: Task, axis: str) -> None:
@@ -76,9 +76,3 @@ def draw_excess_axis(axes: Axes) -> None:
 def matrices_text(table: pd.DataFrame) -> str:
     """'512 matrices a point'."""
     return f"{style.span_text(table['matrices'])} matrices a point"
-
-
-def over_minimiser(table: pd.DataFrame, by: list[str]) -> pd.Series:
-    """Of a summary, indexed by `by`: mean MSE over all entries of the model over that of nuclear-norm minimisation."""
-    errors = table.pivot(index=by, columns="method", values="mse_all")
-    return errors["model"] / errors["nuclear_norm"]

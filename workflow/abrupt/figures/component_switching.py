@@ -1,11 +1,9 @@
 """One component switched between a checkpoint before the drop and one after it (of the authors' released analyses)."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task
 
 ENTRIES = ("masked", "observed")
@@ -55,30 +53,3 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
 def _describe(part: pd.DataFrame) -> str:
     receiver, donor = part["step"].iloc[0], part["donor_step"].iloc[0]
     return f"model of step {receiver}, component of step {donor}"
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """The component that completes most when given to the model before the drop, and the one that harms most when taken
-    from the one after it, for every seed, if there is one."""
-    parts = []
-    for seed, of_seed in table.groupby("seed"):
-        for receiver, sign in (("before", -1), ("after", 1)):
-            of_receiver = of_seed[of_seed["receiver"] == receiver]
-            strongest = _strongest(of_receiver.set_index("component"), sign)
-            parts.append(f"seed {seed}, {_describe(of_receiver)}: {strongest}")
-    return Observation("; ".join(parts))
-
-
-def _strongest(table: pd.DataFrame, sign: int) -> str:
-    """The component that moves the masked-entry MSE most in the direction `sign`, by more than its errors: matrices are
-    the same in all rows, so taking them for independent is on the safe side."""
-    changed = "raised" if sign > 0 else "lowered"
-    errors, uncertain = table["mse_masked"], table["mse_masked_se"]
-    effect = sign * (errors - errors[NONE])
-    effect = effect[effect > style.STANDARD_ERRORS * np.hypot(uncertain, uncertain[NONE])]
-    if effect.empty:
-        return f"the masked-entry MSE is {changed} by no component beyond {style.STANDARD_ERRORS} standard errors"
-    found = effect.idxmax()
-    ratio = errors[found] / errors[NONE]
-    name = found.replace("_", " ")
-    return f"the masked-entry MSE is {changed} most by {name}, × {ratio:.3g} of that with nothing switched"

@@ -4,7 +4,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import comparison, style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task, rows_along
 
 AXIS = "mask_probability"
@@ -34,20 +33,3 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     norm.set_title("bars: 2 standard errors over matrices")
     style.legend_below(figure, ncols=3)
     return figure
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """At which mask probabilities the model has less error than nuclear-norm minimisation, and at which not."""
-    parts = []
-    for seed, ratios in comparison.over_minimiser(table, ["seed", "value"]).groupby("seed"):
-        at_value = ratios.droplevel("seed")
-        less = at_value < 1
-        parts.append(f"seed {seed}: less at {_listed(at_value[less])}; not less at {_listed(at_value[~less])}")
-    return Observation(
-        "where the model has less error than nuclear-norm minimisation, by mask probability (its mean MSE over that of "
-        f"the minimiser): {'; '.join(parts)}"
-    )
-
-
-def _listed(ratios: pd.Series) -> str:
-    return ", ".join(f"{value:g} (× {ratio:.2g})" for value, ratio in ratios.items()) or "none"

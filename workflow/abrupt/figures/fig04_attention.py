@@ -30,6 +30,3 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
         subfigure.suptitle(attention_maps.step_title(at_step, "; "), weight="bold", size=7.5)
     attention_maps.draw_key(last, task)
     return figure
-
-
-observe = attention_maps.observe

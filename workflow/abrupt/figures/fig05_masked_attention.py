@@ -4,7 +4,6 @@ import pandas as pd
 from matplotlib.figure import Figure, SubFigure
 
 from abrupt.figures import attention_maps, style
-from abrupt.figures.observation import Observation
 from abrupt.storage.attention_files import read_attention
 from abrupt.task import Task
 
@@ -58,24 +57,3 @@ def _draw_block(left: SubFigure, right: SubFigure, table: pd.DataFrame, task: Ta
     attention_maps.draw_strong_grid(right, table, task, observed)
     right.supxlabel("key position, row by row (strip above: masked keys black)", size=7.5)
     right.supylabel("query position (strip: masked queries black)", size=7.5)
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """What masked queries give to the one observed entry of their row, or column, in the strongest head."""
-    line_of = {"masked_rows": lambda position: (position - 1) // task.columns}
-    line_of["masked_columns"] = lambda position: (position - 1) % task.columns
-    parts = []
-    for pattern, line in line_of.items():
-        of_pattern = table[table["pattern"] == pattern]
-        masked = set(of_pattern.loc[~of_pattern["key_observed"], "key"])
-        queries = of_pattern[of_pattern["query"].isin(masked)]
-        own = queries[queries["key_observed"] & (line(queries["query"]) == line(queries["key"]))]
-        share = own.groupby(["layer", "head"])["attention"].sum() / len(masked)
-        layer, head = share.idxmax()
-        name = pattern.removeprefix("masked_").removesuffix("s")
-        parts.append(f"of their {name}, L{layer}H{head}: {share.max():.2g}")
-    uniform = 1 / table["key"].max()
-    return Observation(
-        "mean attention weight of masked queries on the observed entries of their own line, strongest head: "
-        f"{'; '.join(parts)} (uniform attention gives {uniform:.2g} to each entry)"
-    )

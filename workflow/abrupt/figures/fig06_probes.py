@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task
 
 LABELS = {"relative_mse": "MSE / MSE of the mean target", "abs_cosine": "mean |cosine|"}
@@ -64,11 +63,11 @@ def draw_panels(table: pd.DataFrame, panels: dict[tuple[str, str, str], str]) ->
 def _draw_against_layer(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
     labelled = table.dropna(subset=["label"]).sort_values("step")
     for label, at_label in labelled.groupby("label", sort=False):
-        for number, (_, of_seed) in enumerate(at_label.groupby("seed")):
+        for number, (_, seed_rows) in enumerate(at_label.groupby("seed")):
             name = f"{label} (step {style.span_text(at_label['step'])})" if number == 0 else None
             look = {"label": name, "markersize": 3, "linewidth": 0.9, **style.STEP_LOOKS[label]}
-            error = of_seed[f"{quantity}_se"]
-            style.draw_errors(axes, of_seed["layer"], of_seed[quantity], yerr=error, **look)
+            error = seed_rows[f"{quantity}_se"]
+            style.draw_errors(axes, seed_rows["layer"], seed_rows[quantity], yerr=error, **look)
     layers = sorted(table["layer"].unique())
     axes.set_xticks(layers, [f"{layer:.0f}" for layer in layers])
     axes.set_xlabel("layer (0: embeddings)")
@@ -78,32 +77,10 @@ def _draw_against_step(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
     layers = sorted(table["layer"].unique())
     colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(layers)))
     for color, layer in zip(colors, layers, strict=True):
-        for number, (_, of_seed) in enumerate(table[table["layer"] == layer].groupby("seed")):
-            of_seed = of_seed.sort_values("step")
+        for number, (_, seed_rows) in enumerate(table[table["layer"] == layer].groupby("seed")):
+            seed_rows = seed_rows.sort_values("step")
             label = (f"layer {layer:.0f}" if layer else "embeddings") if number == 0 else None
             look = {"label": label, "color": color, "linewidth": 0.9}
-            error = of_seed[f"{quantity}_se"]
-            style.draw_errors(axes, of_seed["step"], of_seed[quantity], yerr=error, **look)
+            error = seed_rows[f"{quantity}_se"]
+            style.draw_errors(axes, seed_rows["step"], seed_rows[quantity], yerr=error, **look)
     style.draw_progress_axis(axes, table)
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """For each target the best layer at the last step, and the step at which half of its gain is there."""
-    titles = {(target, entries): title.replace("\n", " ") for (target, entries, _), title in PANELS.items()}
-    layers = table.dropna(subset=["layer"])
-    parts = []
-    for (target, entries), title in titles.items():
-        for seed, probes in layers[(layers["target"] == target) & (layers["entries"] == entries)].groupby("seed"):
-            parts.append(f"{title}, seed {seed}: {_best_layer(probes)}")
-    return Observation(f"MSE of the probe / of predicting the mean target, in the best layer: {'; '.join(parts)}")
-
-
-def _best_layer(probes: pd.DataFrame) -> str:
-    """Of the probes of one target and seed."""
-    least = probes.groupby("step")["relative_mse"].min()
-    last = probes[probes["step"] == least.index[-1]]
-    best = last.loc[last["relative_mse"].idxmin()]
-    gain = 1 - least
-    half = gain.index[gain >= gain.iloc[-1] / 2].min()
-    since = f", half of that gain by step {half}" if gain.iloc[-1] > 0 else ""
-    return f"{best['relative_mse']:.2g} in layer {best['layer']:.0f} at step {least.index[-1]}{since}"

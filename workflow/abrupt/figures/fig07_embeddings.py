@@ -13,7 +13,7 @@ NAMES = {"magnitude": "|x|", "sign": "sign(x)", "value": "x"}
 
 
 def tidy(task: Task, token_embeddings: str, position_embeddings: str) -> pd.DataFrame:
-    """One row for each token and one for each position (`kind` says which) at the last step."""
+    """One row for each token and one for each position of one seed (`kind` says which) at the last step."""
     tables = []
     for kind, path in {"token": token_embeddings, "position": position_embeddings}.items():
         table = pd.read_csv(path)

@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 
 from abrupt.figures import style
 from abrupt.figures.fig07_embeddings import draw_tokens
-from abrupt.figures.observation import Observation
 from abrupt.scores.embeddings import token_scores
 from abrupt.task import Task
 
@@ -38,8 +37,8 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     above.colorbar(panels[-1].collections[0], ax=panels, label="value x of the token", aspect=20, pad=0.01)
     scores = token_scores(table)
     norms, components = below.subplots(1, 2)
-    for _, of_seed in scores.groupby("seed"):
-        norms.plot(of_seed["step"], of_seed["norm_symmetry"], "o-", color="black", markersize=2.5)
+    for _, seed_rows in scores.groupby("seed"):
+        norms.plot(seed_rows["step"], seed_rows["norm_symmetry"], "o-", color="black", markersize=2.5)
     norms.set(
         ylabel="correlation of the norms\nof the tokens of x and −x", ylim=(min(0, scores["norm_symmetry"].min()), 1.02)
     )
@@ -55,11 +54,11 @@ def _draw_r_squared(axes: Axes, scores: pd.DataFrame) -> None:
     for name, look in CURVES.items():
         for last, line in LINES.items():
             total = sum(scores[f"r2_pc{number}_{name}"] for number in range(1, last + 1))
-            for number, (_, of_seed) in enumerate(scores.assign(total=total).groupby("seed")):
+            for number, (_, seed_rows) in enumerate(scores.assign(total=total).groupby("seed")):
                 label = f"{look['label']} from PC1 … PC{last}" if number == 0 else None
                 axes.plot(
-                    of_seed["step"],
-                    of_seed["total"],
+                    seed_rows["step"],
+                    seed_rows["total"],
                     "o",
                     linestyle=line,
                     markersize=2.5,
@@ -67,19 +66,3 @@ def _draw_r_squared(axes: Axes, scores: pd.DataFrame) -> None:
                     label=label,
                 )
     axes.set(ylabel="R² with components\nof the same step", ylim=(0, 1.02))
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """The scores before the drop and at the end."""
-    parts = []
-    for when, rows in style.before_and_last(table).items():
-        scores = token_scores(rows)
-        explained = [
-            f"{style.values_text(sum(scores[f'r2_pc{number}_{name}'] for number in range(1, 4)))} of {look['label']}"
-            for name, look in CURVES.items()
-        ]
-        parts.append(
-            f"{when} the norms of the tokens of x and -x correlate by {style.values_text(scores['norm_symmetry'])} and "
-            f"the first three principal components explain (R²) {' and '.join(explained)}"
-        )
-    return Observation("; ".join(parts))

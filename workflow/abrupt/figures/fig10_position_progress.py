@@ -39,10 +39,10 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     scores = position_scores(table)
     silhouettes, shares = below.subplots(1, 2)
     for name, look in LOOKS.items():
-        for number, (_, of_seed) in enumerate(scores.groupby("seed")):
+        for number, (_, seed_rows) in enumerate(scores.groupby("seed")):
             label = {"label": f"{name}s" if number == 0 else None}
-            silhouettes.plot(of_seed["step"], of_seed[f"silhouette_{name}"], markersize=2.5, **look, **label)
-            shares.plot(of_seed["step"], of_seed[f"share_{name}"], markersize=2.5, **look, **label)
+            silhouettes.plot(seed_rows["step"], seed_rows[f"silhouette_{name}"], markersize=2.5, **look, **label)
+            shares.plot(seed_rows["step"], seed_rows[f"share_{name}"], markersize=2.5, **look, **label)
     silhouettes.axhline(0, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)), zorder=0)
     silhouettes.set(ylabel="silhouette (0: none, 1: tight clusters)")
     shares.set(ylabel="share of variance between\ncolumns, and between rows", ylim=(0, 1))

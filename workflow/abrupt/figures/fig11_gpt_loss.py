@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.scores.drop import Drop, find_copying
 from abrupt.task import Task
 
@@ -20,7 +19,8 @@ def tidy(task: Task, training: list[str]) -> pd.DataFrame:
     entries, means over the updates since the row before; of held-out matrices, where evaluated, the MSE of
     the expected value at masked entries and the entropy of an entry's marginal law."""
     table = style.read_training(training).rename(columns=lambda name: name.removeprefix("eval_"))
-    table = table.loc[:, ~table.columns.duplicated()]  # of what is logged twice, the training batches' value
+    # Some quantities are logged twice; the first column is that of the training batches.
+    table = table.loc[:, ~table.columns.duplicated()]
     measured = [f"{quantity}_{group}" for quantity in ("cross_entropy", "accuracy") for group in GROUPS]
     return table[["seed", "step", *measured, "mse_masked", "marginal_entropy"]]
 
@@ -61,12 +61,3 @@ def _outcome(drops: dict[int, Drop]) -> str:
     censored = [drop.last_step for drop in drops.values() if not drop.found]
     found = [f"copying from step {style.span_text(onsets)}"] if onsets else []
     return ", ".join(found + ([f"none within {censored[0]} steps"] if censored else []))
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """Whether and when the decoder copies, and how well it knows masked entries at the end."""
-    curves = [curve for _, curve in table.groupby("seed")]
-    outcome = _outcome({number: find_copying(curve) for number, curve in enumerate(curves)})
-    last = {group: [curve[f"accuracy_{group}"].iloc[-1] for curve in curves] for group in GROUPS}
-    accuracy = ", ".join(f"{style.values_text(values)} at {group} entries" for group, values in last.items())
-    return Observation(f"{outcome}; accuracy at the last step: {accuracy}")

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from abrupt.figures import style
 from abrupt.figures.attention_maps import CAP_QUANTILE
 from abrupt.figures.fig11_gpt_loss import tidy as tidy_training
-from abrupt.figures.observation import Observation
 from abrupt.scores.drop import find_copying
 from abrupt.storage.attention_files import read_attention
 from abrupt.task import Task
@@ -41,13 +40,13 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     steps = table["step"].unique()
     figure = style.new_figure(style.TEXT_WIDTH, 1.3 + 1.25 * len(heads))
     grid = figure.subplots(len(heads), len(steps), squeeze=False)
-    for column, (_, of_step) in zip(grid.T, table.groupby("step"), strict=True):
-        cap = max(of_step["attention"].quantile(CAP_QUANTILE), 1e-5)
+    for column, (_, step_rows) in zip(grid.T, table.groupby("step"), strict=True):
+        cap = max(step_rows["attention"].quantile(CAP_QUANTILE), 1e-5)
         for axes, (layer, head) in zip(column, heads, strict=True):
-            of_head = of_step[(of_step["layer"] == layer) & (of_step["head"] == head)]
-            weights = of_head.pivot(index="query", columns="key", values="attention").to_numpy()
+            head_rows = step_rows[(step_rows["layer"] == layer) & (step_rows["head"] == head)]
+            weights = head_rows.pivot(index="query", columns="key", values="attention").to_numpy()
             image = _draw_map(axes, weights, cap)
-        about = of_step.iloc[0]
+        about = step_rows.iloc[0]
         column[0].set_title(f"step {about['step']} ({about['label']})\n{column[0].get_title()}")
         bar = figure.colorbar(image, ax=column, location="bottom", extend="max", aspect=30, pad=0.02)
         bar.set_ticks([0, cap], labels=["0", f"≥ {cap:.2g}"])
@@ -62,16 +61,6 @@ def shares(weights: np.ndarray) -> tuple[float, float]:
     numbers in [0, 1]."""
     entries = len(weights)
     return float(np.diagonal(weights).mean()), float(weights[:, entries].mean())
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """The strongest head on the entry to predict, of any layer, at every step shown."""
-    copied = table[table["query"] == table["key"]].groupby(["step", "label", "layer", "head"])["attention"].mean()
-    parts = []
-    for (step, label), weights in copied.groupby(["step", "label"]):
-        _, _, layer, head = weights.idxmax()
-        parts.append(f"L{layer}H{head} with {weights.max():.2g} at step {step} ({label})")
-    return Observation(f"head with the largest mean weight on the entry to predict: {', '.join(parts)}")
 
 
 def _draw_map(axes: Axes, weights: np.ndarray, cap: float) -> Any:

@@ -2,6 +2,5 @@
 
 from abrupt.figures import sweep
 
-tidy = sweep.tidy_of("width")
-draw = sweep.draw_of("width of the model", "width {}")
-observe = sweep.observe_of("width {}")
+tidy = sweep.make_tidy("width")
+draw = sweep.make_draw("width of the model", "width {}")

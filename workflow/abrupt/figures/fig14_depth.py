@@ -2,6 +2,5 @@
 
 from abrupt.figures import sweep
 
-tidy = sweep.tidy_of("depth")
-draw = sweep.draw_of("number of layers", "{} layer{s}")
-observe = sweep.observe_of("{} layer{s}")
+tidy = sweep.make_tidy("depth")
+draw = sweep.make_draw("number of layers", "{} layer{s}")

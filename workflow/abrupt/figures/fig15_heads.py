@@ -2,6 +2,5 @@
 
 from abrupt.figures import sweep
 
-tidy = sweep.tidy_of("heads")
-draw = sweep.draw_of("number of attention heads a layer", "{} head{s}")
-observe = sweep.observe_of("{} head{s}")
+tidy = sweep.make_tidy("heads")
+draw = sweep.make_draw("number of attention heads a layer", "{} head{s}")

@@ -5,7 +5,7 @@ import pandas as pd
 from abrupt.figures import style, sweep
 from abrupt.task import Task
 
-PREFIX = "mse_masked_"  # of the column of one size
+PREFIX = "mse_masked_"  # the name of a column with the error at one size begins with it
 
 
 def tidy(task: Task, training: list[str]) -> pd.DataFrame:
@@ -18,5 +18,4 @@ def tidy(task: Task, training: list[str]) -> pd.DataFrame:
     return table[["member", "seed", "step", "mse_masked"]]
 
 
-draw = sweep.draw_of("one model for all sizes, its error at each", "size {0} × {0}")
-observe = sweep.observe_of("size {0} × {0}")
+draw = sweep.make_draw("one model for all sizes, its error at each", "size {0} × {0}")

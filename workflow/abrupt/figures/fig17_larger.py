@@ -2,6 +2,5 @@
 
 from abrupt.figures import sweep
 
-tidy = sweep.tidy_of("size")
-draw = sweep.draw_of("larger matrices, one model a size", "{0} × {0}")
-observe = sweep.observe_of("{0} × {0}")
+tidy = sweep.make_tidy("size")
+draw = sweep.make_draw("larger matrices, one model a size", "{0} × {0}")

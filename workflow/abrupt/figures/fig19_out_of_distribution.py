@@ -4,7 +4,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import comparison, style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task, rows_along
 
 METHODS = ("model", "nuclear_norm")
@@ -40,16 +39,3 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     )
     style.legend_below(figure, ncols=4)
     return figure
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """Where along each axis the model is worst against nuclear-norm minimisation, in the median over seeds."""
-    parts = []
-    for axis, ratios in comparison.over_minimiser(table, ["axis", "value", "seed"]).groupby("axis", sort=False):
-        worst = ratios.groupby("value").median().idxmax()
-        values = style.values_text(ratios.xs(worst, level="value"))
-        parts.append(f"{comparison.AXIS_LABELS[axis]}: {values} at {worst:g}")
-    return Observation(
-        "mean MSE of the model / of nuclear-norm minimisation on the same matrices, where largest along each axis: "
-        f"{'; '.join(parts)}"
-    )

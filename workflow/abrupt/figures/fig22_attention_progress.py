@@ -34,7 +34,7 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     size = min(MAX_MAP_SIZE, (width - LEFT - 0.05) / heads)
     block = layers * size + TOP
     figure = style.new_figure(style.TEXT_WIDTH, down * block + BOTTOM)
-    figure.set_layout_engine("none")  # places are known, and so many small axes have no one constrained layout
+    figure.set_layout_engine("none")  # all places are known, and constrained layout has none for so many small axes
     *rows, below = figure.subfigures(down + 1, across, squeeze=False, height_ratios=[block] * down + [BOTTOM])
     left = LEFT / width
     grid = {"left": left, "right": left + heads * size / width, "top": 1 - TOP / block, "bottom": 0.02}
@@ -51,6 +51,3 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     bar.set_ticks([0, 1, DARKEST / 2, DARKEST], labels=["0", "1", f"{DARKEST / 2:g}", f"≥ {DARKEST}"])
     bar.set_label(f"attention weight / uniform attention (1/{length}), seed {table['seed'].iloc[0]}")
     return figure
-
-
-observe = attention_maps.observe

@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task
 
 ENTRIES = ("masked", "observed")
@@ -44,8 +43,8 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
             panel.grid(axis="y", color="0.92", linewidth=0.5)
         top.set_title(f"{entries} entries,\nstep {step}")
         top.tick_params(axis="x", which="both", labelbottom=False)
-    for of_entries in np.split(axes, len(ENTRIES), axis=1):
-        style.share_log_scale(list(of_entries.flat))
+    for entries_axes in np.split(axes, len(ENTRIES), axis=1):
+        style.share_log_scale(list(entries_axes.flat))
     top, bottom = axes[:, 0]
     top.set_yticks(range(len(heads)), heads)
     top.set(ylim=(len(heads) - 0.4, -0.6), ylabel="one head (layer L, head H)")
@@ -93,24 +92,3 @@ def _draw_legend(figure: Figure, masked: Axes) -> None:
     handles += masked.plot([], [], color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)))
     labels += ["nothing replaced", "predicting 0"]
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """The head, and the group, whose loss raises the masked-entry error most, at the last step, for every seed."""
-    parts = []
-    for seed, of_seed in table[table["step"] == table["step"].max()].groupby("seed"):
-        intact = of_seed.loc[of_seed["target"] == "none", "mse_masked"].iloc[0]
-        worst = []
-        for replacement, name in {"batch_mean": "mean map", "uniform": "uniform attention"}.items():
-            for target in ("head", "group"):
-                tried = of_seed[(of_seed["target"] == target) & (of_seed["replacement"] == replacement)]
-                row = tried.loc[tried["mse_masked"].idxmax()]
-                group = row["group"].replace("_", " ")
-                one, all_of_group = (
-                    f"L{row['layer']:.0f}H{row['head']:.0f} ({group})",
-                    f"all on {group} ({row['heads']})",
-                )
-                lost = one if target == "head" else all_of_group
-                worst.append(f"{lost} by {name}: × {row['mse_masked'] / intact:.3g}")
-        parts.append(f"seed {seed}: {', '.join(worst)}")
-    return Observation(f"what raises the masked-entry MSE most at the last step, when replaced: {'; '.join(parts)}")

@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation, against
 from abrupt.scores.drop import Drop
 from abrupt.scores.heads import HEAD_GROUPS, OTHER, SPECIALISED_SCORE, head_groups, overall_scores, specialisation_steps
 from abrupt.task import Task
@@ -44,15 +43,15 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     figure = style.new_figure(style.TEXT_WIDTH, 6.6)
     axes = figure.subplots(1 + len(SHOWN), len(seeds), squeeze=False, sharey="row", sharex="col")
     for column, seed in zip(axes.T, seeds, strict=True):
-        of_seed = table[table["seed"] == seed]
-        loss = of_seed[of_seed["quantity"] == LOSS]
+        seed_rows = table[table["seed"] == seed]
+        loss = seed_rows[seed_rows["quantity"] == LOSS]
         drop = style.find_drop(loss.rename(columns={"value": LOSS}), task)
         last = loss["step"].max()
         end = min(last, 2 * drop.completion) if drop.found else last
         _draw_loss(column[0], loss[loss["step"] <= end], drop, task)
         column[0].set(xlim=(0, end), title=f"seed {seed}")
         for panel, group in zip(column[1:], SHOWN, strict=True):
-            _draw_scores(panel, of_seed[of_seed["quantity"] == group], group, end)
+            _draw_scores(panel, seed_rows[seed_rows["quantity"] == group], group, end)
             if drop.found:
                 panel.axvspan(drop.onset, drop.completion, color="0.5", alpha=0.15, linewidth=0, zorder=-1)
         column[-1].set_xlabel(style.STEP_LABEL)
@@ -107,22 +106,3 @@ def _draw_legend(figure: Figure, loss: Axes) -> None:
         f"heads of other groups (last score below {SPECIALISED_SCORE:g}, or higher elsewhere)",
     ]
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """How many heads specialise, and how many of them well before the drop."""
-    heads = table.dropna(subset="specialised_at").drop_duplicates(["seed", "layer", "head"])
-    early, parts = 0, []
-    for seed, of_seed in table.groupby("seed"):
-        loss = of_seed[of_seed["quantity"] == LOSS].rename(columns={"value": LOSS})
-        drop, own = style.find_drop(loss, task), heads[heads["seed"] == seed]
-        counts = ", ".join(f"{count} {group.replace('_', ' ')}" for group, count in own["group"].value_counts().items())
-        steps = f" from step {own['specialised_at'].min():.0f} to {own['specialised_at'].max():.0f}" if len(own) else ""
-        when = f"the drop is from {drop.onset} to {drop.completion}" if drop.found else "there is no drop"
-        parts.append(f"seed {seed}: heads that specialise: {len(own)} ({counts or 'none'}){steps}, {when}")
-        early += own["specialised_at"].map(drop.is_before).sum()
-    return against(
-        f"{'; '.join(parts)}; {early} of them well before it",
-        "heads specialise at the drop and not before it",
-        len(heads) > 0 and early == 0,
-    )

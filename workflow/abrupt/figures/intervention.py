@@ -25,7 +25,7 @@ def tidy(task: Task, training: list[str], token_intervention: list[str], inputs:
     table = table[table["inputs"] == inputs].drop(columns="inputs")
     drops = {seed: style.find_drop(curve, task) for seed, curve in style.read_training(training).groupby("seed")}
     ends = {name: {seed: getattr(drop, name) for seed, drop in drops.items()} for name in ("onset", "completion")}
-    ends = {name: table["seed"].map(of_seed).astype(float) for name, of_seed in ends.items()}
+    ends = {name: table["seed"].map(by_seed).astype(float) for name, by_seed in ends.items()}
     return table.assign(copied=table["token_value"].fillna(0.0), **ends)
 
 
@@ -52,12 +52,12 @@ def draw(table: pd.DataFrame, task: Task, inputs: str) -> Figure:
 def _draw_tokens(axes: Axes, table: pd.DataFrame, steps: list[int], quantity: str, copying: str | None) -> None:
     tokens = table.drop_duplicates("token_value")["token_value"].sort_values(na_position="first")
     for number, value in enumerate(tokens):
-        of_token = table[table["token_value"].isna() if np.isnan(value) else table["token_value"] == value]
+        token_rows = table[table["token_value"].isna() if np.isnan(value) else table["token_value"] == value]
         color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
         label = "MASK (v = 0)" if np.isnan(value) else f"token of v = {value:g}"
-        for _, of_seed in of_token.groupby("seed"):
-            error = of_seed[f"{quantity}_error"]
+        for _, seed_rows in token_rows.groupby("seed"):
+            error = seed_rows[f"{quantity}_error"]
             look = {"color": color, "marker": marker, "linewidth": 0.8, "markersize": 3, "label": label}
-            style.draw_errors(axes, of_seed["step"].map(steps.index), of_seed[quantity], yerr=error, **look)
+            style.draw_errors(axes, seed_rows["step"].map(steps.index), seed_rows[quantity], yerr=error, **look)
         if copying:
-            axes.axhline(of_token[copying].iloc[0], color=color, linestyle=(0, (4, 2)), linewidth=0.6, zorder=0)
+            axes.axhline(token_rows[copying].iloc[0], color=color, linestyle=(0, (4, 2)), linewidth=0.6, zorder=0)

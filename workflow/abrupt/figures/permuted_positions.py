@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task
 
 KINDS = {
@@ -48,21 +47,12 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
 def _draw_points(axes: Axes, table: pd.DataFrame) -> None:
     for offset, (column, look) in zip((-0.15, 0.15), LOOKS.items(), strict=True):
         for number, kind in enumerate(KINDS):
-            of_kind = table[table["kind"] == kind]
-            spread = np.linspace(-0.1, 0.1, len(of_kind)) if len(of_kind) > 1 else 0
-            at = np.full(len(of_kind), number + offset) + spread
+            kind_rows = table[table["kind"] == kind]
+            spread = np.linspace(-0.1, 0.1, len(kind_rows)) if len(kind_rows) > 1 else 0
+            at = np.full(len(kind_rows), number + offset) + spread
             shown = {**look, "label": look["label"] if number == 0 else None}
-            error = of_kind[f"{column}_se"]
+            error = kind_rows[f"{column}_se"]
             look = {"linestyle": "", "mfc": "none", "markersize": 3, "mew": 0.7, **shown}
-            style.draw_errors(axes, at, of_kind[column], yerr=error, **look)
+            style.draw_errors(axes, at, kind_rows[column], yerr=error, **look)
     axes.set_xticks(range(len(KINDS)), KINDS.values(), rotation=35, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0)
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """What is lost with rows, or columns, alone kept, at the last step; one number a seed."""
-    last = table[table["step"] == table.groupby("seed")["step"].transform("max")]
-    errors = last.groupby(["kind", "seed"])["mse_masked"].mean() / task.entry_variance
-    kinds = ("none", "within_rows", "within_columns")
-    numbers = ", ".join(f"{style.values_text(errors[kind])} {KINDS[kind]}" for kind in kinds)
-    return Observation(f"masked-entry MSE / E[x²] at the last step, mean over permutations: {numbers}")

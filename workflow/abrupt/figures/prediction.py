@@ -5,7 +5,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task
 
 NAMES = {False: "masked", True: "observed"}
@@ -65,16 +64,3 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     figure.colorbar(value_image, ax=axes[0], label="entry value", shrink=0.9, extend="both")
     figure.colorbar(error_image, ax=axes[1], label="|prediction − truth|", shrink=0.9, extend="max")
     return figure
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """The matrix's errors at every step shown."""
-    squared = table.assign(mse=(table["prediction"] - table["truth"]) ** 2)
-    parts = []
-    for (step, label), of_step in squared.groupby(["step", "label"]):
-        errors = of_step.groupby("observed")["mse"].mean()
-        numbers = ", ".join(f"{mse:.2g} at {NAMES[observed]} entries" for observed, mse in errors.items())
-        parts.append(f"{numbers} at step {step} ({label})")
-    return Observation(
-        f"MSE of this matrix: {'; '.join(parts)}; look at whether the outlined entries have the colours of the truth"
-    )

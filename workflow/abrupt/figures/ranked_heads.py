@@ -17,13 +17,13 @@ def tidy(task: Task, training: list[str], head_scores: list[str]) -> pd.DataFram
     scores = pd.concat([pd.read_csv(path) for path in head_scores], ignore_index=True)
     scores = overall_scores(scores)
     tables = []
-    for seed, of_seed in scores.groupby("seed"):
-        labels = style.labelled_steps(style.find_drop(curves[seed], task), of_seed["step"].unique().tolist())
+    for seed, seed_rows in scores.groupby("seed"):
+        labels = style.labelled_steps(style.find_drop(curves[seed], task), seed_rows["step"].unique().tolist())
         first, last = min(labels), max(labels)
-        at_last = of_seed[of_seed["step"] == last].set_index(["key_group", "layer", "head"])["score"]
+        at_last = seed_rows[seed_rows["step"] == last].set_index(["key_group", "layer", "head"])["score"]
         rank = at_last.groupby("key_group").rank(ascending=False, method="first").astype(int).rename("rank")
         for step, label in {first: labels[first], last: LAST}.items():
-            shown = of_seed[of_seed["step"] == step].join(rank, on=rank.index.names)
+            shown = seed_rows[seed_rows["step"] == step].join(rank, on=rank.index.names)
             tables.append(shown.assign(label=label))
     columns = ["seed", "step", "label", "key_group", "rank", "layer", "head", "share", "uniform_share", "score"]
     return pd.concat(tables, ignore_index=True)[columns]
@@ -37,21 +37,23 @@ def draw(table: pd.DataFrame, task: Task) -> Figure:
     axes = figure.subplots(1, len(groups))
     one_seed = table["seed"].nunique() == 1
     for panel, group in zip(axes, groups, strict=True):
-        of_group = table[table["key_group"] == group].sort_values("rank")
+        group_rows = table[table["key_group"] == group].sort_values("rank")
         uniform = panel.axvline(0, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)), zorder=0)
-        for _, of_seed in of_group.groupby("seed"):
-            last, before = of_seed["label"] == LAST, of_seed["label"] != LAST
+        for _, seed_rows in group_rows.groupby("seed"):
+            last, before = seed_rows["label"] == LAST, seed_rows["label"] != LAST
             (end,) = panel.plot(
-                of_seed["score"][last], of_seed["rank"][last], "o-", color="#0072B2", markersize=3.5, linewidth=0.6
+                seed_rows["score"][last], seed_rows["rank"][last], "o-", color="#0072B2", markersize=3.5, linewidth=0.6
             )
             (start,) = panel.plot(
-                of_seed["score"][before], of_seed["rank"][before], "D", color="#D55E00", mfc="white", markersize=3
+                seed_rows["score"][before], seed_rows["rank"][before], "D", color="#D55E00", mfc="white", markersize=3
             )
-        names = [f"L{layer}H{head}" for layer, head in zip(of_seed["layer"][last], of_seed["head"][last], strict=True)]
+        names = [
+            f"L{layer}H{head}" for layer, head in zip(seed_rows["layer"][last], seed_rows["head"][last], strict=True)
+        ]
         panel.set_yticks(range(1, heads + 1), names if one_seed else range(1, heads + 1))
         panel.tick_params(axis="y", length=0, labelsize=6.5)
         panel.set_ylim(heads + 0.6, 0.4)
-        panel.set_xlim(min(-0.2, 1.1 * of_group["score"].min()), 1.05)
+        panel.set_xlim(min(-0.2, 1.1 * group_rows["score"].min()), 1.05)
         panel.set_title("keys: " + group.replace("_", " "))
         panel.grid(axis="y", color="0.92", linewidth=0.5)
     axes[0].set_ylabel(

@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from abrupt.scores.drop import PLATEAU_SHARE, Drop, detect_drop, telling_steps
+from abrupt.scores.drop import Drop, detect_drop, telling_steps
 from abrupt.storage.attention_files import read_attention
 from abrupt.storage.files import write_atomically
 from abrupt.task import Task
 
-TEXT_WIDTH = 7.0  # inches, of a page's text
-STANDARD_ERRORS = 2  # that an error bar reaches either way
+TEXT_WIDTH = 7.0  # inches, the width of the text of a page
+STANDARD_ERRORS = 2  # the length of an error bar to either side
 STEP_LABEL = "step (updates)"
 MSE_LABEL = "MSE (entry value squared)"
-# Of the labels of `labelled_steps`.
+# A label of `labelled_steps` -> the look of what is drawn of that checkpoint.
 STEP_LOOKS = {
     "first": {"color": "0.45", "marker": "v"},
     "before the drop": {"color": "#D55E00", "marker": "D", "mfc": "white"},
@@ -32,11 +32,24 @@ STEP_LOOKS = {
     "nearest to mid-drop": {"color": "#009E73", "marker": "s"},
     "last": {"color": "#0072B2", "marker": "o"},
 }
-# Perceptually uniform and monotone in lightness. Cividis is grey in the middle: it shows signs too.
+# Both are perceptually uniform, and monotone in lightness. Cividis is grey in the middle, so it shows signs too.
 VALUE_COLORS = "cividis"
 MAGNITUDE_COLORS = "magma_r"
 GREY = "0.45"
-# Of what heads are specialised in: abrupt.scores.heads.HEAD_GROUPS.
+# Ten colours that colour-blind readers can tell apart: seaborn's palette "colorblind".
+COLORBLIND_SAFE = (
+    "#0173b2",
+    "#de8f05",
+    "#029e73",
+    "#d55e00",
+    "#cc78bc",
+    "#ca9161",
+    "#fbafe4",
+    "#949494",
+    "#ece133",
+    "#56b4e9",
+)
+# A group of heads (abrupt.scores.heads.HEAD_GROUPS) -> the look of its heads.
 HEAD_GROUPS = {
     "same_row": {"color": "#0072B2", "marker": "s"},
     "same_column": {"color": "#D55E00", "marker": "o"},
@@ -46,7 +59,6 @@ HEAD_GROUPS = {
 }
 
 STYLE = {
-    **seaborn.axes_style("ticks"),
     "savefig.dpi": 300,
     "pdf.fonttype": 42,
     "font.family": "DejaVu Sans",
@@ -60,21 +72,45 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.edgecolor": "black",
-    "patch.edgecolor": "black",
+    "axes.axisbelow": True,
+    "axes.labelcolor": ".15",
+    "text.color": ".15",
+    "xtick.color": ".15",
+    "ytick.color": ".15",
+    "patch.force_edgecolor": True,
+    "lines.solid_capstyle": "round",
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.0,
     "lines.markersize": 4.5,
 }
 
-# Decorates every `draw`, so that no setting leaks to or from other code.
-styled = matplotlib.rc_context(STYLE)
+# All other settings are those that matplotlib ships, whatever a personal matplotlibrc says.
+SETTINGS = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"} | STYLE
+
+# `styled` decorates every `draw`, so that no setting leaks to or from other code.
+styled = matplotlib.rc_context(SETTINGS)
+
+
+class RoundedLayout(ConstrainedLayoutEngine):
+    """Matplotlib's constrained layout, with all places rounded to a millionth of the figure's size.
+
+    The solver adds numbers in the order of their memory addresses, so that the last digits of a place differ from one
+    drawing to the next, and with them the bytes of the files.
+    """
+
+    def execute(self, fig: Figure) -> None:
+        super().execute(fig)
+        for subfigure in fig.subfigs:
+            subfigure.bbox_relative.set_points(subfigure.bbox_relative.get_points().round(6))
+        for axes in fig.axes:
+            axes.set_position(np.round(axes.get_position(original=True).bounds, 6))
+            axes.set_in_layout(True)  # `set_position` has taken it out of the layout
 
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, free of pyplot's global state."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=RoundedLayout())
 
 
 @styled
@@ -148,9 +184,8 @@ def read_progress(task: Task, training: list[str], analysis: list[str]) -> pd.Da
     for table in map(pd.read_csv, analysis):
         drop = find_drop(curves[table["seed"].iloc[0]], task)
         steps = table["step"].unique().tolist()
-        of_step = {"label": labelled_steps(drop, steps), "phase": progress_steps(drop, steps)}
-        columns = {name: table["step"].map(values) for name, values in of_step.items()}
-        tables.append(table.assign(**columns, onset=drop.onset, completion=drop.completion))
+        labels, phases = (table["step"].map(choose(drop, steps)) for choose in (labelled_steps, progress_steps))
+        tables.append(table.assign(label=labels, phase=phases, onset=drop.onset, completion=drop.completion))
     return pd.concat(tables, ignore_index=True).astype({"onset": float, "completion": float})
 
 
@@ -162,8 +197,9 @@ def shown_steps(table: pd.DataFrame) -> dict[int, str]:
 
 def category_color(number: int, count: int) -> tuple[float, ...]:
     """The colour of one of `count` categories: colour-blind safe ones if they are enough, else of a scale."""
-    safe = seaborn.color_palette("colorblind")
-    return safe[number] if count <= len(safe) else seaborn.color_palette("viridis", count)[number]
+    if count <= len(COLORBLIND_SAFE):
+        return matplotlib.colors.to_rgb(COLORBLIND_SAFE[number])
+    return matplotlib.colormaps["viridis"]((number + 1) / (count + 1))
 
 
 class Snapshot(NamedTuple):
@@ -207,18 +243,6 @@ def span_text(numbers: Collection[float]) -> str:
 def values_text(values: Collection[float]) -> str:
     """'0.444', or '0.444–0.45' where seeds differ: three significant digits."""
     return "–".join(dict.fromkeys(f"{value:.3g}" for value in (min(values), max(values))))
-
-
-def before_and_last(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Of a table with columns seed, step and onset, each seed's rows at its last step well before the drop (its first
-    step, if that is later or there is no drop), and at its last step; the keys say when that is."""
-    before, last = [], []
-    for _, of_seed in table.groupby("seed"):
-        steps = of_seed["step"]
-        early = steps[steps <= PLATEAU_SHARE * of_seed["onset"]]
-        before.append(of_seed[steps == (early.max() if len(early) else steps.min())])
-        last.append(of_seed[steps == steps.max()])
-    return {f"at step {span_text(rows['step'])}": rows for rows in map(pd.concat, (before, last))}
 
 
 def no_drop_text(drops: list[Drop], task: Task) -> str:

@@ -8,14 +8,13 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task
 
 MARKERS = "osD^vPX"
 LINES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (2, 1)), (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)))
 
 
-def tidy_of(name: str) -> Callable[..., pd.DataFrame]:
+def make_tidy(name: str) -> Callable[..., pd.DataFrame]:
     """The `tidy` of a family whose runs have the swept value behind `name` in their own name (width64_...)."""
 
     def tidy(task: Task, training: list[str]) -> pd.DataFrame:
@@ -32,7 +31,7 @@ def named(label: str, member: int) -> str:
     return label.format(member, s="" if member == 1 else "s")
 
 
-def draw_of(title: str, label: str) -> Callable[..., Figure]:
+def make_draw(title: str, label: str) -> Callable[..., Figure]:
     """The `draw` of a family, with labels of its members as by `named`."""
 
     @style.styled
@@ -41,27 +40,14 @@ def draw_of(title: str, label: str) -> Callable[..., Figure]:
         members = sorted(table["member"].unique())
         figure = style.new_figure(style.TEXT_WIDTH, 3.2 + 0.15 * len(members))
         axes = figure.subplots()
-        of_label = table.assign(member=[named(label, member) for member in table["member"]])
+        labelled = table.assign(member=[named(label, member) for member in table["member"]])
         looks = {named(label, member): look(number, len(members)) for number, member in enumerate(members)}
-        style.draw_runs(axes, of_label, "member", looks, task, table["step"].max())
+        style.draw_runs(axes, labelled, "member", looks, task, table["step"].max())
         axes.set_title(f"{title} ({style.seeds_text(table)})")
         figure.legend(loc="outside lower center", title="onset of the drop (marker)")
         return figure
 
     return draw
-
-
-def observe_of(label: str) -> Callable[..., Observation]:
-    """The `observe` of a family: the onset with each member."""
-
-    def observe(table: pd.DataFrame, task: Task) -> Observation:
-        first, outcomes = table["step"].min(), []
-        for member, runs in table.groupby("member"):
-            drops = [style.find_drop(run, task) for _, run in runs.groupby("seed")]
-            outcomes.append(f"{named(label, member)}: {style.outcome_text(drops, first, task)}")
-        return Observation(f"onset of the drop with {', '.join(outcomes)}")
-
-    return observe
 
 
 def look(number: int, count: int) -> dict[str, Any]:

@@ -5,12 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abrupt.figures import comparison, style
-from abrupt.figures.observation import Observation
 from abrupt.task import Task, rows_of_task
 
 REGULARISED = "regularised_nuclear_norm"
 LEVELS = {"model": (0, (4, 1.5)), "nuclear_norm": (0, (1, 1))}
-NAMES = {"model": "the model", "nuclear_norm": "minimisation without it"}
 # Quantity -> label of its axis.
 PANELS = {
     "mse_observed": "MSE, observed entries",
@@ -59,18 +57,3 @@ def _draw_levels(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
             )
             axes.axhspan(low, high, color=color, alpha=0.15, linewidth=0)
             axes.axhline(row[quantity], color=color, linestyle=linestyle, label=label)
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """The best lambda for masked entries, against the levels, for every seed."""
-    parts = []
-    for seed, of_seed in table.groupby("seed"):
-        errors = of_seed.set_index("method")["mse_masked"]
-        regularised = of_seed[of_seed["method"] == REGULARISED]
-        best = regularised.loc[regularised["mse_masked"].idxmin()]
-        ratios = [f"× {best['mse_masked'] / errors[level]:.3g} that of {name}" for level, name in NAMES.items()]
-        parts.append(
-            f"seed {seed}: the masked-entry MSE is least with λ = {best['value']:g}, {best['mse_masked']:.2g}: "
-            f"{' and '.join(ratios)}"
-        )
-    return Observation("; ".join(parts))

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from abrupt.figures import style
-from abrupt.figures.observation import Observation
 from abrupt.storage.attention_files import read_attention
 from abrupt.task import MASK_TOKEN, Task
 
@@ -15,7 +14,7 @@ MAX_TOKENS_A_LINE = 56
 
 
 def tidy(task: Task, attention: str) -> pd.DataFrame:
-    """One row an entry of one held-out matrix: row, column and position (from 1), value, observed, token."""
+    """One row for each entry of one held-out matrix: row, column and position (from 1), value, observed, token."""
     names = ("sample_matrix", "sample_observed", "sample_tokens")
     attributes, patterns = read_attention(attention, names)
     matrix, observed, tokens = (patterns["random"][name][0] for name in names)
@@ -81,13 +80,3 @@ def _draw_tokens(axes: Axes, table: pd.DataFrame, columns: int, row_tokens: int,
             axes.text(x + columns / 2, line + 0.73, f"row {row}", ha="center", va="top", size=6.5)
     axes.set(xlim=(-0.1, row_tokens + 0.1), ylim=(lines, -0.05))
     axes.set_axis_off()
-
-
-def observe(table: pd.DataFrame, task: Task) -> Observation:
-    """How much is masked, and how large entries are."""
-    masked = (table["token"] == MASK_TOKEN).sum()
-    low, high = table["value"].min(), table["value"].max()
-    return Observation(
-        f"{masked} of {len(table)} entries of this matrix are masked, those that read M in its input; "
-        f"entries lie between {low:g} and {high:g}"
-    )
