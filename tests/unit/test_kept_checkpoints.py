@@ -1,0 +1,114 @@
+"""Which checkpoints the rule keeps on curves of a known shape, and that keeping them changes nothing."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import TASK, tiny_trainer
+from torch import nn
+
+from abrupt.scores.drop import detect_drop
+from abrupt.training.kept_checkpoints import MOST, DropCheckpoints, onset_so_far
+
+PLATEAU = 1 / 9
+LOG_EVERY = 50
+
+
+def level_falling(step):
+    """A plateau to step 3700 and a fall over 600 steps."""
+    return PLATEAU * np.interp(step, [3700, 4300], [1, 0.02])
+
+
+def keep(level, first, last, checkpoints):
+    """Show `checkpoints` the updates first + 1 to last of a run whose masked MSE is level(step). Its one weight is
+    the step."""
+    trainer = SimpleNamespace(columns=("step", "mse_all", "mse_masked"), model=nn.Linear(1, 1, bias=False))
+    for step in range(first + 1, last + 1):
+        if checkpoints.is_due(step):
+            logged = range(LOG_EVERY, step + 1, LOG_EVERY)
+            trainer.step, trainer.rows = step, [[float(at), 0.0, float(level(at))] for at in logged]
+            nn.init.constant_(trainer.model.weight, step)
+            checkpoints.observe(trainer)
+    return checkpoints
+
+
+def steps_kept(level, last):
+    return list(keep(level, 0, last, DropCheckpoints(PLATEAU)).weights)
+
+
+def test_around_a_drop_six_are_kept_from_before_and_every_100_steps_through_the_fall():
+    steps = list(range(LOG_EVERY, 10001, LOG_EVERY))
+    onset = detect_drop(np.array(steps), level_falling(steps), PLATEAU).onset
+    assert onset_so_far(steps, level_falling(steps), PLATEAU) == (onset, False)
+    assert onset == 3750
+    assert steps_kept(level_falling, 10000) == [*range(2500, 3751, 250), *range(3800, 5501, 100)]
+
+
+def test_without_a_drop_the_last_ones_are_kept():
+    assert steps_kept(lambda step: PLATEAU, 4000) == list(range(2500, 4001, 250))
+
+
+def test_without_a_plateau_those_from_the_beginning_are_kept():
+    assert steps_kept(lambda step: 0.5 * PLATEAU, 5000) == list(range(100, 2401, 100))
+
+
+def test_a_fall_that_returns_to_the_plateau_leaves_nothing_behind():
+    def dipping(step):
+        return level_falling(step) * (0.5 if 1000 < step <= 1600 else 1)
+
+    assert steps_kept(dipping, 10000) == steps_kept(level_falling, 10000)
+
+
+def test_a_spike_is_no_return_to_the_plateau():
+    assert steps_kept(lambda step: PLATEAU if step == 4600 else level_falling(step), 10000) == steps_kept(
+        level_falling, 10000
+    )
+
+
+@pytest.mark.parametrize("noise_seed", range(3))
+def test_never_more_than_the_most_are_kept(noise_seed):
+    noise = np.random.default_rng(noise_seed).choice([0.1, 1.0], 200, p=[0.6, 0.4])
+    checkpoints = DropCheckpoints(PLATEAU)
+    for last in range(100, 10001, 100):
+        keep(lambda step: PLATEAU * noise[step // LOG_EVERY - 1], last - 100, last, checkpoints)
+        assert len(checkpoints.weights) <= MOST
+
+
+@pytest.mark.parametrize("stop", [1, 3749, 3850, 4010, 7000])
+def test_an_interrupted_run_keeps_the_same_ones(stop):
+    whole, resumed = (DropCheckpoints(PLATEAU) for _ in range(2))
+    state = keep(level_falling, 0, stop, DropCheckpoints(PLATEAU)).state()
+    resumed.load_state(dict(sorted(state.items())))  # a file has them in the order of their names
+    keep(level_falling, 0, 8000, whole)
+    keep(level_falling, stop, 8000, resumed)
+    assert list(whole.weights) == list(resumed.weights)
+    assert all(torch.equal(value, resumed.state()[name]) for name, value in whole.state().items())
+
+
+def test_what_is_kept_are_the_weights_of_that_step_and_no_view_of_them():
+    checkpoints = keep(level_falling, 0, 5000, DropCheckpoints(PLATEAU))
+    assert [weights["weight"].item() for weights in checkpoints.weights.values()] == list(checkpoints.weights)
+
+
+def kept_by_a_tiny_run(stop_at=()):
+    """A tiny trainer at step 250 that keeps checkpoints, stopped and resumed at some steps."""
+    trainer = None
+    for step in (*stop_at, 250):
+        earlier, trainer = trainer, tiny_trainer()
+        trainer.observers.append(DropCheckpoints(TASK.entry_variance))
+        if earlier:
+            trainer.load_state({name: value.clone() for name, value in earlier.state().items()})
+        while trainer.step < step:
+            trainer.advance()
+    return trainer
+
+
+def test_keeping_them_changes_no_bit_of_training_and_survives_a_stop():
+    plain, whole, resumed = tiny_trainer(), kept_by_a_tiny_run(), kept_by_a_tiny_run(stop_at=[150])
+    while plain.step < 250:
+        plain.advance()
+    state, other = whole.state(), resumed.state()
+    assert state.keys() == other.keys() and "observer.around_drop.step250/read_out.bias" in state
+    assert all(torch.equal(value.nan_to_num(), other[name].nan_to_num()) for name, value in state.items())
+    assert all(torch.equal(value.nan_to_num(), state[name].nan_to_num()) for name, value in plain.state().items())
