@@ -9,7 +9,7 @@ from tiny_run import TASK, tiny_trainer
 from torch import nn
 
 from abrupt.scores.drop import detect_drop
-from abrupt.training.kept_checkpoints import DropCheckpoints, onset_so_far, steps_to_keep
+from abrupt.training.kept_checkpoints import DropCheckpoints, onset_so_far, steps_kept_after, steps_to_keep
 
 PLATEAU = 1 / 9
 LOG_EVERY = 50
@@ -34,7 +34,9 @@ def keep(level, first, last, checkpoints):
 
 
 def steps_kept(level, last):
-    return list(keep(level, 0, last, DropCheckpoints(PLATEAU)).weights)
+    """By the rows of a run that went on for longer."""
+    steps = list(range(LOG_EVERY, last + 1001, LOG_EVERY))
+    return steps_kept_after(last, steps, [float(level(step)) for step in steps], PLATEAU)
 
 
 def test_around_a_drop_six_are_kept_from_before_and_every_100_steps_through_the_fall():
@@ -80,6 +82,11 @@ def test_an_interrupted_run_keeps_the_same_ones(stop):
     keep(level_falling, stop, 13000, resumed)
     assert list(whole.weights) == list(resumed.weights)
     assert all(torch.equal(value, resumed.state()[name]) for name, value in whole.state().items())
+
+
+@pytest.mark.parametrize("last", [2, 4010, 9850, 13000])
+def test_the_logged_rows_alone_say_what_a_run_keeps(last):
+    assert list(keep(level_falling, 0, last, DropCheckpoints(PLATEAU)).weights) == steps_kept(level_falling, last)
 
 
 def test_what_is_kept_are_the_weights_of_that_step_and_no_view_of_them():

@@ -11,6 +11,7 @@ If a fall turns out to be none, because the loss returns to the plateau, its che
 without a plateau falls from step 0 on.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from statistics import median
 
@@ -50,6 +51,20 @@ def steps_to_keep(candidates: Iterable[int], onset: int, on_plateau: bool) -> li
     return [*before, *(step for step in after if step % FALL_EVERY == 0)][:MOST]
 
 
+def is_due(step: int) -> bool:
+    """Whether the weights after `step` updates may be kept."""
+    return step % FALL_EVERY == 0 or step % PLATEAU_EVERY == 0
+
+
+def steps_kept_after(last_step: int, steps: list[int], mse_masked: list[float], plateau: float) -> list[int]:
+    """The steps that a run of `last_step` updates keeps, from its logged rows or those of a longer run."""
+    kept: list[int] = []
+    for step in filter(is_due, range(1, last_step + 1)):
+        logged = bisect_right(steps, step)
+        kept = steps_to_keep([*kept, step], *onset_so_far(steps[:logged], mse_masked[:logged], plateau))
+    return kept
+
+
 def weights_by_step(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     """Step -> name -> parameter, in increasing order of steps, of tensors named step<k>/<parameter>."""
     weights: dict[int, dict[str, Tensor]] = {}
@@ -73,7 +88,7 @@ class DropCheckpoints:
 
     def is_due(self, step: int) -> bool:
         """Every 100 and every 250 steps."""
-        return step % FALL_EVERY == 0 or step % PLATEAU_EVERY == 0
+        return is_due(step)
 
     def observe(self, trainer: Trainer) -> None:
         """Keep a copy of the model's weights if the rule says so, and drop what it no longer keeps."""
