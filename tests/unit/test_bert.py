@@ -4,7 +4,7 @@ import pytest
 import torch
 from baseline import AuthorsModel
 
-from abrupt.models.bert import Bert, BertConfig, CpuAttention, Hooks, fused_attention, initialise
+from abrupt.models.bert import Bert, BertConfig, CpuAttention, Hooks, fused_attention, initialise, split_heads
 
 # Every size differs from every other, and none is a power of two.
 SIZES = {
@@ -320,3 +320,66 @@ def test_off_the_cpu_attention_is_pytorchs_own(case, monkeypatch):
     _, model, tokens, _ = case
     monkeypatch.setattr(CpuAttention, "apply", None)
     assert model.to("meta")(tokens.to("meta")).shape == tokens.shape
+
+
+def constants(model, length, value=0.0):
+    """(layers, heads, query T, key T), all of one value."""
+    return torch.full((model.config.num_hidden_layers, model.config.num_attention_heads, length, length), value)
+
+
+def test_a_bias_and_a_factor_change_the_logits_as_documented(case):
+    _, model, tokens, _ = case
+    generator = torch.Generator().manual_seed(2)
+    bias = torch.randn(constants(model, tokens.shape[1]).shape, generator=generator)
+    factor = 1 + torch.rand(bias.shape, generator=generator)
+    model.set_attention_logits(bias, factor)
+    prediction, weights = model.forward_with_attention(tokens)
+    attention = model.layers[0].attention
+    query, key, _ = split_heads(attention.query_key_value(model.embeddings(tokens)), attention.num_heads)
+    logits = factor[0] * torch.einsum("bhqd,bhkd->bhqk", query, key) / math.sqrt(query.shape[-1]) + bias[0]
+    torch.testing.assert_close(weights[:, 0], torch.softmax(logits, dim=-1))
+    torch.testing.assert_close(prediction, model(tokens), atol=1e-5, rtol=0)
+
+
+def test_constants_that_change_nothing_leave_predictions_and_gradients_as_they_are(case):
+    _, model, tokens, target = case
+    seen = []
+    for constant in ({}, {"bias": constants(model, tokens.shape[1]), "factor": constants(model, tokens.shape[1], 1.0)}):
+        model.set_attention_logits(**constant)
+        prediction = model(tokens)
+        gradients = torch.autograd.grad(((prediction - target) ** 2).mean(), list(model.parameters()))
+        seen.append([prediction, *gradients])
+    for usual, explicit in zip(*seen, strict=True):
+        torch.testing.assert_close(explicit, usual, atol=1e-5, rtol=1e-4)
+
+
+def test_a_position_whose_edges_are_blocked_is_seen_by_itself_alone(case):
+    _, model, tokens, _ = case
+    bias = constants(model, tokens.shape[1])
+    bias[:, :, :, 3] = -math.inf
+    bias[:, :, 3, 3] = 0
+    model.set_attention_logits(bias=bias)
+    other = tokens.clone()
+    other[:, 3] = other[:, 3] % (model.config.vocab_size - 1) + 1
+    changed = (model(tokens) != model(other)).any(0)
+    assert changed.nonzero().flatten().tolist() == [3]
+    model.set_attention_logits()
+    assert (model(tokens) != model(other)).any(0).all()
+
+
+def test_constants_of_the_logits_are_no_weights():
+    model = small_model()
+    names, keys = [name for name, _ in model.named_parameters()], list(model.state_dict())
+    model.set_attention_logits(bias=constants(model, 10))
+    assert [name for name, _ in model.named_parameters()] == names and list(model.state_dict()) == keys
+
+
+def test_constants_of_the_logits_that_fit_no_model_are_refused():
+    model = small_model()
+    for shape in ((1, 3, 10, 10), (2, 3, 10, 9), (2, 3, 10)):
+        with pytest.raises(ValueError, match=r"factor of attention logits.*\(layers 2, heads 3"):
+            model.set_attention_logits(factor=torch.ones(shape))
+    bias = constants(model, 10)
+    bias[1, 2, 5] = -math.inf
+    with pytest.raises(ValueError, match="-inf at every position"):
+        model.set_attention_logits(bias=bias)

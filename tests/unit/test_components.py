@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from abrupt.models.bert import Bert, BertConfig
-from abrupt.models.components import COMPONENTS, PART_PATTERNS, freeze_all_but, parameter_names
+from abrupt.models.components import (
+    COMPONENTS,
+    PART_PATTERNS,
+    freeze_all_but,
+    give_parts,
+    names_outside,
+    parameter_names,
+)
 
 SIZES = [BertConfig(20, 12, 1, 3, 16, 10), BertConfig(20, 12, 3, 2, 16, 10), BertConfig(50, 8, 12, 1, 4, 9)]
 
@@ -98,3 +105,24 @@ def test_backward_gives_gradients_to_the_component_alone(model, component):
     freeze_all_but(model, names)
     model(torch.randint(1, 20, (2, 9))).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is not None] == names
+
+
+def test_given_parts_are_copies_of_the_donors_and_the_others_stay(model):
+    donor, before = Bert(SIZES[0]), {name: value.clone() for name, value in model.state_dict().items()}
+    give_parts(model, donor, ["attention", "read_out"])
+    given = parameter_names(model, ["attention", "read_out"])
+    expected = {name: (donor.state_dict() if name in given else before)[name].clone() for name in before}
+    with torch.no_grad():
+        for parameter in donor.parameters():
+            parameter.fill_(7.0)
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def test_parts_of_a_model_of_another_size_are_refused(model):
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        give_parts(model, Bert(SIZES[2]), ["read_out"])
+
+
+def test_names_outside_of_some_parts_are_those_of_the_other_parts(model):
+    others = [part for part in PART_PATTERNS if part not in ("attention", "mlp")]
+    assert names_outside(model, ["attention", "mlp"]) == parameter_names(model, others)

@@ -10,7 +10,7 @@ from requirements import unavailable
 from tiny_run import TASK, tiny_trainer
 
 from abrupt.errors import InputError
-from abrupt.models.components import COMPONENTS, parameter_names
+from abrupt.models.components import COMPONENTS, give_parts, names_outside, parameter_names
 from abrupt.sampling import Batch, sample_batch
 from abrupt.training.loop import Trainer, check_compiler, tf32_products
 from abrupt.training.objectives import MatrixCompletion, error_sums, means
@@ -186,6 +186,116 @@ def test_going_on_from_a_saved_state_gives_the_same_bits(stop):
     run(resumed, 25 - stop)
     for name, value in whole.state().items():
         assert torch.equal(value.nan_to_num(), resumed.state()[name].nan_to_num()), name
+
+
+def assert_same_state(trainer, other):
+    own, others = trainer.state(), other.state()
+    assert own.keys() == others.keys()
+    for name, value in own.items():
+        assert torch.equal(value.nan_to_num(), others[name].nan_to_num()), name
+
+
+def test_a_short_run_is_the_beginning_of_a_longer_one():
+    short, longer = tiny_trainer(steps=20), run(tiny_trainer(steps=1000), 20)
+    while not short.finished:
+        short.advance()
+    assert len(short.rows) == 4
+    assert_same_state(short, longer)
+
+
+class Recorder:
+    """An observer of every third update, which reads weights and gathers the steps."""
+
+    name = "recorder"
+
+    def __init__(self):
+        self.steps = []
+
+    def is_due(self, step):
+        return step % 3 == 0
+
+    def observe(self, trainer):
+        assert all(value.isfinite().all() for value in trainer.model.parameters())
+        self.steps.append((trainer.step, len(trainer.rows)))
+
+    def state(self):
+        return {"steps": torch.tensor(self.steps)}
+
+    def load_state(self, state):
+        self.steps = [tuple(pair) for pair in state["steps"].tolist()]
+
+
+def observed_trainer():
+    base = tiny_trainer()
+    names = list(base.trained)
+    return Trainer(base.model, names, base.objective, base.schedule, 0, "pretrain", "cpu", [Recorder()])
+
+
+def test_an_observer_is_called_after_the_updates_that_it_asked_for_and_their_rows():
+    assert run(observed_trainer(), 16).observers[0].steps == [(3, 0), (6, 1), (9, 1), (12, 2), (15, 3)]
+
+
+def test_an_observer_changes_no_bit_of_the_run_and_goes_on_where_it_was():
+    observed, plain = run(observed_trainer(), 8), run(tiny_trainer(), 16)
+    resumed = observed_trainer()
+    resumed.load_state({name: value.clone() for name, value in observed.state().items()})
+    for trainer in (observed, resumed):
+        run(trainer, 8)
+    assert_same_state(resumed, observed)
+    observed.observers.clear()
+    assert_same_state(observed, plain)
+
+
+def test_a_fork_is_its_parent_up_to_a_step_and_has_the_data_of_another_seed_from_there():
+    parent = run(tiny_trainer(), 12)
+    base = tiny_trainer()
+    fork = Trainer(base.model, list(base.trained), base.objective, base.schedule, 5, "pretrain", "cpu", [Recorder()])
+    fork.start_from({name: value.clone() for name, value in run(observed_trainer(), 12).state().items()})
+    assert fork.rows[0][:5] == parent.rows[0][:5] and fork.observers[0].steps == []
+    shadow, squared = run(tiny_trainer(), 12), []
+    shadow.seed, shadow.eval_batches = 5, fork.eval_batches
+    run(fork, 8)
+    for step in range(12, 20):
+        batch = sample_batch(TASK, 8, 5, "pretrain", step)
+        with torch.no_grad():
+            squared.append(((shadow.model(batch.tokens) - batch.target.flatten(1)) ** 2).mean().item())
+        shadow.advance()
+    assert fork.rows[3][1] == pytest.approx(np.mean(squared[3:]), rel=1e-5)
+    fork.observers.clear()
+    assert_same_state(fork, shadow)
+    assert fork.rows[3] != run(parent, 8).rows[3]
+
+
+def test_a_fork_cannot_train_what_its_parent_did_not():
+    base, whole = tiny_trainer(), tiny_trainer()
+    parent = Trainer(base.model, ["read_out.bias"], base.objective, base.schedule, 0, "pretrain", "cpu")
+    with pytest.raises(KeyError, match="exp_avg.embeddings"):
+        whole.start_from(parent.state())
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_run_with_given_parts_starts_from_them_and_trains_them_unless_they_are_frozen(frozen):
+    donor, base = run(tiny_trainer(), 30), tiny_trainer()
+    give_parts(base.model, donor.model, ["attention"])
+    before = {name: value.clone() for name, value in base.model.state_dict().items()}
+    given = parameter_names(base.model, ["attention"])
+    names = names_outside(base.model, ["attention"]) if frozen else list(before)
+    trainer = run(Trainer(base.model, names, base.objective, base.schedule, 0, "pretrain", "cpu"), 3)
+    assert all(torch.equal(before[name], donor.model.state_dict()[name]) for name in given)
+    unchanged = {name for name, value in trainer.model.state_dict().items() if torch.equal(value, before[name])}
+    assert unchanged == (set(given) if frozen else set())
+
+
+def test_a_bias_of_the_logits_is_there_in_training():
+    """Where a position attends to itself alone, queries and keys decide nothing and get no gradient."""
+    trainer = tiny_trainer()
+    bias = torch.full((1, 2, 12, 12), -math.inf)
+    bias[..., range(12), range(12)] = 0
+    trainer.model.set_attention_logits(bias)
+    before = trainer.model.layers[0].attention.query_key_value.weight.detach().clone()
+    after = run(trainer, 5).model.layers[0].attention.query_key_value.weight
+    changed = [not torch.equal(a, b) for a, b in zip(before.chunk(3), after.chunk(3), strict=True)]
+    assert changed == [False, False, True]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

@@ -128,11 +128,16 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
+        # Constants (heads, query T, key T) that the logits are multiplied with and increased by, if there are any.
+        self.register_buffer("logit_factor", None, persistent=False)
+        self.register_buffer("logit_bias", None, persistent=False)
 
     def _add(self, hidden: Tensor, context: Tensor) -> Tensor:
         return self.layer_norm(hidden + self.output(context))
 
     def forward(self, hidden: Tensor) -> Tensor:
+        if self.logit_factor is not None or self.logit_bias is not None:
+            return self.forward_with_hooks(hidden, 0, Hooks())
         on_cpu = hidden.device.type == "cpu" and hidden.shape[1] <= LONGEST_FOR_CPU
         attend = CpuAttention.apply if on_cpu else fused_attention
         return self._add(hidden, attend(self.query_key_value(hidden), self.num_heads))
@@ -140,7 +145,12 @@ class Attention(nn.Module):
     def forward_with_hooks(self, hidden: Tensor, layer: int, hooks: Hooks) -> Tensor:
         """The same output through explicit attention weights, with the hooks of this layer."""
         query, key, value = split_heads(self.query_key_value(hidden), self.num_heads)
-        weights = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1)
+        logits = query @ key.mT / math.sqrt(query.shape[-1])
+        if self.logit_factor is not None:
+            logits = logits * self.logit_factor
+        if self.logit_bias is not None:
+            logits = logits + self.logit_bias
+        weights = torch.softmax(logits, dim=-1)
         context = hooks.context(layer, hooks.attention_weights(layer, weights) @ value)
         return self._add(hidden, context.transpose(1, 2).flatten(2))
 
@@ -180,6 +190,28 @@ class Bert(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.read_out.weight.device
+
+    def set_attention_logits(self, bias: Tensor | None = None, factor: Tensor | None = None) -> None:
+        """From now on, in training and evaluation, attention logits are factor * Q K^T / sqrt(D) + bias.
+
+        Both are (layers, heads, query T, key T), the same for every matrix of a batch, and inputs have that length T.
+        A bias of -inf blocks an edge. Both are constants: they get no gradient and are in no state dict, so who loads
+        the weights sets them again. If both are None, attention is the usual one again.
+        Raises ValueError for another shape, or if a query may attend to no position.
+        """
+        sizes = (self.config.num_hidden_layers, self.config.num_attention_heads)
+        for name, values in (("bias", bias), ("factor", factor)):
+            if values is not None and (values.shape[:2] != sizes or values.dim() != 4 or len({*values.shape[2:]}) > 1):
+                raise ValueError(
+                    f"the {name} of attention logits has shape {tuple(values.shape)}, not (layers {sizes[0]}, "
+                    f"heads {sizes[1]}, query T, key T)"
+                )
+        if bias is not None and bias.isneginf().all(-1).any():
+            raise ValueError("the bias of attention logits is -inf at every position that a query may attend to")
+        for index, layer in enumerate(self.layers):
+            for name, values in (("logit_bias", bias), ("logit_factor", factor)):
+                constant = None if values is None else values[index].detach().to(self.read_out.weight, copy=True)
+                setattr(layer.attention, name, constant)
 
     def forward(self, token_ids: Tensor) -> Tensor:
         hidden = self.embeddings(token_ids)

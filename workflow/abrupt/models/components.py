@@ -51,9 +51,26 @@ def freeze_all_but(model: nn.Module, trainable: Iterable[str]) -> None:
         parameter.requires_grad_(name in trainable)
 
 
+def give_parts(model: nn.Module, donor: nn.Module, parts: Iterable[str]) -> None:
+    """Let `model` start with the values that `donor`, a model of the same sizes, has in `parts`.
+
+    They are trained like the others unless they are left out of what the trainer calls trainable: see
+    `names_outside`. After `initialise` of the whole model the other parts are those of a run without gifts.
+    Raises RuntimeError if the sizes differ.
+    """
+    values = donor.state_dict()
+    model.load_state_dict({name: values[name] for name in parameter_names(model, parts)}, strict=False)
+
+
+def names_outside(model: nn.Module, parts: Iterable[str]) -> list[str]:
+    """Names of the parameters in none of `parts`, in the model's order: what is trained if `parts` are frozen.
+    Raises KeyError for an unknown part."""
+    inside = set(parameter_names(model, parts))
+    return [name for name, _ in model.named_parameters() if name not in inside]
+
+
 def with_parts_of(model: nn.Module, donor: nn.Module, parts: Iterable[str]) -> nn.Module:
     """A copy of `model` in which `parts` have the values they have in `donor`, a model of the same sizes."""
     mixed = copy.deepcopy(model)
-    values = donor.state_dict()
-    mixed.load_state_dict({name: values[name] for name in parameter_names(model, parts)}, strict=False)
+    give_parts(mixed, donor, parts)
     return mixed

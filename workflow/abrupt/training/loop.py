@@ -1,7 +1,7 @@
 """The one training loop: online, with Adam (the paper's set-up).
 
 Every trained model comes out of it; what is trained on is an objective (`objectives.py`). It knows
-nothing of files: `runs.py` wraps it.
+nothing of files: `resuming.py` wraps it.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from abrupt.training.objectives import MatrixCompletion
 @dataclass(frozen=True)
 class Schedule:
     """How long and how to train. `steps`, `warmup_steps`, `log_every` and `eval_every` count updates.
+
+    What an update computes does not depend on `steps`: a short run is bit for bit the beginning of a longer one.
 
     `precision` of matrix products: float32; tf32, which rounds their inputs to 10 bits on a GPU that can; or bfloat16
     by autocast, which leaves attention over few positions on a CPU as it is. Weights, their moments and the loss are
@@ -82,12 +84,34 @@ def compiled(loss: Callable[..., Any], device: str) -> Callable[..., Any]:
     return torch.compile(loss, dynamic=False, mode="reduce-overhead" if device == "cuda" else None)
 
 
+class Observer(Protocol):
+    """What looks at training after chosen updates and changes nothing of it.
+
+    What it has gathered is part of the trainer's state, under its `name`, so that an interrupted run gathers the same.
+    """
+
+    name: str
+
+    def is_due(self, step: int) -> bool:
+        """Whether to be called after update number `step`, counted from 1."""
+
+    def observe(self, trainer: "Trainer") -> None:
+        """Look at a trainer that has just made an update, and logged a row if one was due."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything gathered so far, as named tensors."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state()` gave."""
+
+
 class Trainer:
     """Trains the parameters called `trainable`; the others are frozen and get no gradient.
 
-    `stream` names the training batches: the batch of update t is (seed, stream, t). `rows` holds what
-    was logged, a row of `columns` every `log_every` updates, measured in the training forward pass itself
-    and averaged over the updates since the row before; eval columns are nan between evaluations.
+    `seed` and `stream` name the training batches: the batch of update t is (seed, stream, t). The model is trained
+    from the weights it has; the seed they were drawn with may be another. `rows` holds what was logged, a row of
+    `columns` every `log_every` updates, measured in the training forward pass itself and averaged over the updates
+    since the row before; eval columns are nan between evaluations.
     """
 
     def __init__(
@@ -99,6 +123,7 @@ class Trainer:
         seed: int,
         stream: str,
         device: str,
+        observers: Iterable[Observer] = (),
     ):
         if schedule.precision == "tf32" and device == "cpu":
             raise InputError("config: pretrain.precision: tf32 needs a GPU, and this runs on a CPU: set it to float32")
@@ -106,6 +131,7 @@ class Trainer:
         freeze_all_but(model, trainable)
         self.model = model.to(device)
         self.objective, self.schedule, self.seed, self.stream, self.device = objective, schedule, seed, stream, device
+        self.observers = list(observers)
         self.loss = compiled(objective.loss, device) if schedule.compile else objective.loss
         self.columns = ("step", *objective.columns, *objective.eval_columns)
         self.trained = {name: p for name, p in self.model.named_parameters() if name in trainable}
@@ -125,9 +151,12 @@ class Trainer:
         return self.step >= self.schedule.steps
 
     def advance(self) -> None:
-        """One update, and a new row when one is due, which raises InputError if the loss became non-finite
-        since the row before. In between nothing is read from the device, so that it never waits, unless the factors'
-        law is unbounded: then it is checked that every entry has a token."""
+        """One update, a new row when one is due, and the observers that are due.
+
+        A row raises InputError if the loss became non-finite since the row before. In between nothing is read from
+        the device, so that it never waits, unless the factors' law is unbounded: then it is checked that every entry
+        has a token.
+        """
         batch = self.objective.sample(self.schedule.batch_size, self.seed, self.stream, self.step, self.device)
         self.optimizer.param_groups[0]["lr"] = self.schedule.learning_rate_at(self.step)
         self.optimizer.zero_grad()
@@ -140,6 +169,9 @@ class Trainer:
         self.window += sums
         if self.step % self.schedule.log_every == 0:
             self._log_row()
+        for observer in self.observers:
+            if observer.is_due(self.step):
+                observer.observe(self)
 
     def check_finite(self) -> None:
         """Raise InputError if a loss since the last row, or a weight, is infinite or nan."""
@@ -169,11 +201,27 @@ class Trainer:
         state["step"] = torch.tensor(self.step)
         state["window"] = self.window
         state["rows"] = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(self.columns))
+        for observer in self.observers:
+            state |= {f"observer.{observer.name}.{name}": value for name, value in observer.state().items()}
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state()` gave: the rest of the run is bit-identical on the same machine."""
-        state = {name: value.to(self.device, copy=True) for name, value in state.items()}
+        self.start_from(state)
+        for observer in self.observers:
+            prefix = f"observer.{observer.name}."
+            observer.load_state(
+                {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            )
+
+    def start_from(self, state: dict[str, Tensor]) -> None:
+        """Go on from the weights, Adam moments, step and logged rows of another run, given by its `state()`.
+
+        With another seed or stream this run is a fork: its batches are those of (seed, stream, step) from this step
+        on. The observers begin anew. Raises KeyError if the other run did not train a parameter that this one trains.
+        """
+        own = ("model.", "exp_avg", "step", "window", "rows")
+        state = {name: value.to(self.device, copy=True) for name, value in state.items() if name.startswith(own)}
         self.model.load_state_dict({name: state[f"model.{name}"] for name in self.model.state_dict()})
         self.step = int(state["step"])
         self.window = state["window"]
