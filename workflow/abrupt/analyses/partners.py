@@ -157,7 +157,7 @@ class Edges(NamedTuple):
     @property
     def partners(self) -> Tensor:
         """Those that decide, bool (T, T): see abrupt.scores.partners."""
-        return self.gain_alone >= DECIDES
+        return (self.gain_alone >= DECIDES) & (self.needed.sum(1) == 1)[:, None]
 
     @property
     def first(self) -> Tensor:
@@ -192,7 +192,7 @@ def map_edges(
     observed = batch.observed.flatten(1)
     outcome = solved(task, batch, prediction)
     alone = torch.full(order.shape, torch.nan, device=order.device)
-    for number, position in enumerate(found, start=1):
+    for number in range(1, len(found) + 1):
         others = ((order > 0) & (order != number)).float()
         none_observed = observed.float() @ others.mT == 0
         gain = gains(outcome.within(none_observed), observed)[0]
@@ -259,11 +259,11 @@ def changed_values(
 ) -> Iterator[dict]:
     """One observed entry of each matrix is changed: its sign (`flip`), or to its value in another matrix (`resample`).
 
-    Rows: intervention, role (of the position to the query, see `roles`; `as_attended` is the position that gets the
-    most attention but for the partner, from any head), count (of queries that were solved, with one partner observed or,
-    for the other roles, any, and with prediction times new over old value in the range of entries), flipped (share whose prediction has the other sign), stays (slope of predictions on those
-    before), follows (on those times new over old value), with standard errors over matrices, and the attention of the
-    strongest head, `attention` being (T, T).
+    Rows: intervention; role, what the position is to the query (see `roles`; `as_attended` gets the most attention from
+    any head but for the partner); count, of queries that were solved, with one partner observed, or any for the other
+    roles, and with prediction * new / old value in the range of entries; flipped, the share whose prediction changes
+    sign; stays, the slope of predictions on those before; follows, that on those before * new / old value; each with a
+    standard error over matrices; attention of the strongest head, `attention` being (T, T).
     """
     observed, target = batch.observed.flatten(1), batch.target.flatten(1)
     position = torch.multinomial(observed.float() + 1e-9, 1, generator=generator)
@@ -315,9 +315,9 @@ def cut_edges(model: Bert, batch: Batch, edges: Edges, attention: Tensor) -> Ite
     """Attention from every query to its partners is removed in one layer, or, as a control, that to the position that
     gets the most of it there but for partners and the query itself.
 
-    Rows: edge (none, partner, as_attended), layer (from 1), attention (removed, of the strongest head, mean over queries
-    with partners), the columns of `mean_errors`, and mse_zero, the masked-entry MSE of predicting 0 on these matrices.
-    `attention` is (layers, heads, T, T).
+    Rows: edge (none, partner, as_attended), layer (from 1), attention (cut from the strongest head, mean over queries
+    with partners), the columns of `mean_errors`, and mse_zero, the masked-entry MSE of predicting 0 on these
+    matrices. `attention` is (layers, heads, T, T).
     """
     masked = ~batch.observed
     about = {"mse_zero": ((batch.target**2 * masked).sum() / masked.sum()).item()}
@@ -337,9 +337,9 @@ def cut_edges(model: Bert, batch: Batch, edges: Edges, attention: Tensor) -> Ite
 
 
 def head_attention(task: Task, edges: Edges, attention: Tensor) -> Iterator[dict]:
-    """What the heads attend to from masked queries: layer and head (from 1), and mean over queries, to the first partner
-    (of queries that have one), and to an observed other position of the row and of the column, and to the query
-    itself. `attention` is (layers, heads, T, T)."""
+    """What heads attend to from masked queries, a row a head: layer and head (from 1); attention to the first partner
+    (of queries that have one), to an observed other position of the row, to one of the column, to the query itself:
+    means over queries. `attention` is (layers, heads, T, T)."""
     position = torch.arange(task.num_entries, device=attention.device)
     row, column = position // task.columns, position % task.columns
     itself = position[:, None] == position

@@ -2,14 +2,14 @@
 
 The table is that of `abrupt.analyses.partners`, which says what queries, gains and partners are. Positions are counted
 from 1, row by row, as in the table. A partner counts if it decides: with the query's other partners masked, observing
-it raises the share of matrices in which the query is solved by DECIDES or more.
+it raises the share of matrices in which the query is solved by DECIDES or more, and no other position is needed too.
 
-The error of a map. A query (i, j) with the partner (l, j) in its column is predicted as x_lj times the ratio of the rows
-i and l, which any column k shows that is observed in both. If the network reads the ratio through the edges that it has,
+The error of a map. A query (i, j) with the partner (l, j) in its column is predicted as x_lj times the ratio of rows i
+and l, which any column k shows that is observed in both. The network reads the ratio through the edges that it has, so
 that column must be one whose own entry (i, k) has the partner (l, k). The query fails, and costs E[x^2], if no partner
-is observed together with such a column; rows and columns change places for a partner in the query's row. For one
-partner and all queries paired by rows that is p + (1 - p) (1 - (1 - p)^2)^(columns - 1), 0.31 at 7 x 7 and p = 0.3, and
-about p^k with k partners. No number is fitted.
+is observed together with such a column; rows and columns change places for a partner in the query's row. With one
+partner for every query, all paired by rows, that is in p + (1 - p) (1 - (1 - p)^2)^(columns - 1) of cases, 0.31 at
+7 x 7 and p = 0.3, and with k partners in about p^k. No number is fitted.
 """
 
 from collections.abc import Callable
@@ -30,11 +30,11 @@ NO_PARTNER, MASKED, NO_SHARED_LINE, NOT_THROUGH_MAP, DECIDED = range(len(CONDITI
 
 
 def part(table: pd.DataFrame, name: str, step: int | None = None) -> pd.DataFrame:
-    """The rows of one part of the analysis (edges, queries, conditions, ratios, heads, interventions, cuts), at one step
-    if it is given, without the columns of other parts."""
+    """The rows of one part (edges, queries, conditions, ratios, heads, interventions, cuts), at `step` if it is given,
+    without the columns of other parts."""
     rows = table[table["part"] == name]
     rows = rows if step is None else rows[rows["step"] == step]
-    return rows.dropna(axis="columns", how="all").drop(columns="part").reset_index(drop=True)
+    return rows.drop(columns="part").dropna(axis="columns", how="all").reset_index(drop=True)
 
 
 def matrix(table: pd.DataFrame, task: Task, step: int, column: str) -> np.ndarray:
@@ -46,12 +46,14 @@ def matrix(table: pd.DataFrame, task: Task, step: int, column: str) -> np.ndarra
 
 
 def partner_map(table: pd.DataFrame, task: Task, step: int) -> np.ndarray:
-    """Which positions are a query's partners, bool (T, T)."""
-    return matrix(table, task, step, "gain_alone") >= DECIDES
+    """Which positions are a query's partners that decide, bool (T, T)."""
+    sole = needed_map(table, task, step).sum(1) == 1
+    return (matrix(table, task, step, "gain_alone") >= DECIDES) & sole[:, None]
 
 
 def needed_map(table: pd.DataFrame, task: Task, step: int) -> np.ndarray:
-    """Which positions a query needs all observed, bool (T, T): one if a partner decides, three of a fixed 2 x 2 minor."""
+    """Which positions a query needs all observed, bool (T, T): one if a partner decides, three for a fixed 2 x 2
+    minor."""
     return matrix(table, task, step, "needed") > 0
 
 
@@ -144,7 +146,7 @@ def later_attention(table: pd.DataFrame, task: Task, rest_step: int) -> pd.DataF
 
     Columns: step; attention, of the strongest head to the query's first partner, mean over queries with one; others,
     the same to the other positions of its row and column; share_largest, of queries for which none of these gets
-    more; chance, what share_largest is if they are alike.
+    more; chance, what share_largest is if they are alike. No rows if no query has a partner at `rest_step`.
     """
     partners = partner_map(table, task, rest_step)
     order = np.where(partners, matrix(table, task, rest_step, "partner"), np.inf)
@@ -153,7 +155,7 @@ def later_attention(table: pd.DataFrame, task: Task, rest_step: int) -> pd.DataF
     lines = same_lines(task)[queries]
     lines[np.arange(len(queries)), key] = True  # a partner in neither row nor column is compared with these
     rows = []
-    for step in sorted(table["step"].unique()):
+    for step in sorted(table["step"].unique()) if len(queries) else []:
         attention = np.where(lines, matrix(table, task, step, "attention")[queries], np.nan)
         to_partner = attention[np.arange(len(queries)), key]
         others = attention.copy()
@@ -167,13 +169,137 @@ def later_attention(table: pd.DataFrame, task: Task, rest_step: int) -> pd.DataF
                 "chance": (1 / lines.sum(1)).mean(),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["step", "attention", "others", "share_largest", "chance"])
 
 
-def intervention(table: pd.DataFrame, step: int, kind: str, role: str) -> pd.Series:
-    """One row of the interventions; nan throughout if there was no such case."""
-    rows = part(table, "interventions", step)
-    if not len(rows):
-        return pd.Series(dtype=float).reindex(["flipped", "stays", "follows", "attention", "count"])
-    rows = rows[(rows["intervention"] == kind) & (rows["role"] == role)]
-    return rows.iloc[0] if len(rows) else rows.reindex([0]).iloc[0]
+def seen_level(table: pd.DataFrame, step: int) -> float:
+    """Masked-entry MSE on the matrices that partners are measured on."""
+    rows = part(table, "conditions", step)
+    return float(np.average(rows["mse_masked"], weights=rows["count"]))
+
+
+def one_of(table: pd.DataFrame, name: str, step: int, column: str, **chosen: object) -> float:
+    """A number of the row of one part that has the `chosen` values; nan if there is none, as without any partner."""
+    rows = part(table, name, step)
+    for key, value in chosen.items():
+        if key not in rows:
+            return np.nan
+        rows = rows[rows[key] == value]
+    return float(rows[column].iloc[0]) if len(rows) else np.nan
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A quantity of the claim with what it has to be, and what it means if it is not; nan never holds."""
+
+    quantity: str
+    unit: str
+    criterion: str
+    holds: Callable[[float], bool]
+    refutes: str
+
+
+# Fixed on seeds 0 to 6, which suggested them, before any other seed was run. The rest is found from the loss alone.
+CRITERIA = {
+    "one_partner": Criterion(
+        "share of queries with exactly one partner at the rest",
+        "share",
+        ">= 0.9",
+        lambda share: share >= 0.9,
+        "at the rest a masked entry hangs on several entries, or on none in particular",
+    ),
+    "level": Criterion(
+        "masked-entry MSE at the rest / the level that its map predicts",
+        "ratio",
+        "0.9 to 1.1",
+        lambda ratio: abs(ratio - 1) <= 0.1,
+        "the rest is no matter of which partners are masked",
+    ),
+    "no_ratio": Criterion(
+        "the same of entries whose partner is observed, but no line through the map that shows the ratio / E[x^2]",
+        "ratio",
+        ">= 0.8",
+        lambda ratio: ratio >= 0.8,
+        "the prediction is not the partner's value times a ratio read through the same edges",
+    ),
+    "flip": Criterion(
+        "partner's sign flipped in the input: slope of the predictions on those before",
+        "slope",
+        "<= -0.9",
+        lambda slope: slope <= -0.9,
+        "the prediction does not follow the partner's value",
+    ),
+    "flip_line": Criterion(
+        "another entry of the partner's line flipped: share of predictions that change sign",
+        "share",
+        "<= 0.05",
+        lambda share: share <= 0.05,
+        "any entry of the line does what the partner does",
+    ),
+    "flip_attended": Criterion(
+        "the same share for the partner, less that for the position that gets most attention but for the partner",
+        "share",
+        ">= 0.5",
+        lambda share: share >= 0.5,
+        "any entry with attention on it does what the partner does",
+    ),
+    "cut": Criterion(
+        "partners' edges cut in the first layer: masked-entry MSE / that of predicting 0",
+        "ratio",
+        ">= 0.9",
+        lambda ratio: ratio >= 0.9,
+        "the partner is read elsewhere too",
+    ),
+    "cut_attended": Criterion(
+        "the next most attended position's edges cut there instead: masked-entry MSE / that without a cut",
+        "ratio",
+        "<= 1.1",
+        lambda ratio: ratio <= 1.1,
+        "any cut does what that of the partner does",
+    ),
+    "plateau": Criterion(
+        "attention to the later partner, well before the drop / that to the other positions of its row and column",
+        "ratio",
+        f"< {ATTENDED}",
+        lambda ratio: ratio < ATTENDED,
+        "who becomes whose partner is decided on the plateau",
+    ),
+    "locked": Criterion(
+        "share of queries whose partner gets the most attention of row and column in the first layer, at the rest",
+        "share",
+        ">= 0.9",
+        lambda share: share >= 0.9,
+        "the first layer's attention is not what selects the partner",
+    ),
+}
+
+
+def claimed(table: pd.DataFrame, task: Task, plateau_step: int, rest_step: int) -> dict[str, float]:
+    """The quantity of each of CRITERIA from one seed's table: nan where it does not exist, as without any partner.
+    Both steps are among the table's, and chosen from the loss alone."""
+    partners, needed = partner_map(table, task, rest_step), needed_map(table, task, rest_step)
+    rows = part(table, "conditions", rest_step)
+    rows = rows[rows["condition"].isin(["no_shared_line", "not_through_map"])]
+    no_ratio = np.average(rows["mse_masked"], weights=rows["count"]) if len(rows) else np.nan
+    numbers = {
+        "one_partner": float((partners.sum(1) == 1).mean()),
+        "level": seen_level(table, rest_step) / predicted_level(task, partners, needed).mse,
+        "no_ratio": float(no_ratio / task.entry_variance),
+    }
+
+    def flip(column: str, role: str) -> float:
+        return one_of(table, "interventions", rest_step, column, intervention="flip", role=role)
+
+    def cut(column: str, edge: str, **layer: int) -> float:
+        return one_of(table, "cuts", rest_step, column, edge=edge, **layer)
+
+    numbers |= {
+        "flip": flip("stays", "partner"),
+        "flip_line": flip("flipped", "same_line"),
+        "flip_attended": flip("flipped", "partner") - flip("flipped", "as_attended"),
+        "cut": cut("mse_masked", "partner", layer=1) / cut("mse_zero", "none"),
+        "cut_attended": cut("mse_masked", "as_attended", layer=1) / cut("mse_masked", "none"),
+    }
+    attention = later_attention(table, task, rest_step).set_index("step")
+    before, at_rest = attention.reindex([plateau_step, rest_step]).to_dict("records")
+    return numbers | {"plateau": before["attention"] / before["others"], "locked": at_rest["share_largest"]}
