@@ -1,6 +1,7 @@
 """Partners: predictors whose partners are known, and a model whose first layer is set to a given map."""
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -228,3 +229,28 @@ def test_claim_does_not_hold_without_partners(batch):
     numbers = scores.claimed(table, TASK, plateau_step=0, rest_step=0)
     held = {name for name, criterion in scores.CRITERIA.items() if criterion.holds(numbers[name])}
     assert held == {"level"}  # the level of predicting 0 is that of a map without edges
+
+
+@pytest.mark.parametrize("name", ["partners", "partners_seeds"])
+@pytest.mark.parametrize("with_partners", [True, False])
+def test_figures_are_drawn_from_their_table_alone(hand_set, tmp_path, name, with_partners):
+    training, measured = tmp_path / "pretrain" / "seed0" / "training.csv", tmp_path / "partners.csv"
+    training.parent.mkdir(parents=True)
+    steps = np.arange(50, 1050, 50)
+    masked = np.where(steps < 600, 1 / 9, 0.035) if with_partners else np.full(len(steps), 1 / 9)
+    pd.DataFrame({"step": steps, "mse_masked": masked}).to_csv(training, index=False)
+    plateau = hand_set.assign(step=100, gain_alone=np.nan)
+    plateau = plateau[~plateau["part"].isin(["interventions"])]
+    late = hand_set if with_partners else plateau
+    pd.concat([plateau, late.assign(step=800), late.assign(step=1000)]).to_csv(measured, index=False)
+    figure = import_module(f"abrupt.figures.{name}")
+    table = figure.tidy(TASK, [str(training)], [str(measured)])
+    table.to_csv(tmp_path / "table.csv", index=False)
+    assert figure.draw(pd.read_csv(tmp_path / "table.csv"), TASK).axes
+
+
+def test_rest_is_where_the_loss_is_flat_below_half_the_plateau_and_above_the_end():
+    step = np.arange(50, 4050, 50)
+    loss = np.interp(step, [0, 1000, 1500, 2200, 3000, 4000], [1, 1, 0.35, 0.34, 0.01, 0.01]) / 9
+    assert scores.rest_step(step, loss, 1 / 9, [500, 1000, 1250, 1800, 2500, 3500, 4000]) == 1800
+    assert scores.rest_step(step, np.full(len(step), 1 / 9), 1 / 9, [500, 4000]) == 4000

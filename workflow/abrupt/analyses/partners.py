@@ -266,7 +266,7 @@ def changed_values(
     standard error over matrices; attention of the strongest head, `attention` being (T, T).
     """
     observed, target = batch.observed.flatten(1), batch.target.flatten(1)
-    position = torch.multinomial(observed.float() + 1e-9, 1, generator=generator)
+    position = torch.multinomial(observed.float().cpu() + 1e-9, 1, generator=generator).to(observed.device)
     old = target.gather(1, position)
     groups = {**roles(task, edges.partners), "as_attended": most_attended(attention, edges.partners)}
     partners_observed = observed.float() @ edges.partners.float().mT

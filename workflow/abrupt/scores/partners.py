@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from abrupt.scores.drop import MEDIAN_POINTS
 from abrupt.scores.heads import ATTENDED
 from abrupt.task import Task
 
@@ -170,6 +171,50 @@ def later_attention(table: pd.DataFrame, task: Task, rest_step: int) -> pd.DataF
             }
         )
     return pd.DataFrame(rows, columns=["step", "attention", "others", "share_largest", "chance"])
+
+
+def describe(table: pd.DataFrame, task: Task, step: int) -> pd.DataFrame:
+    """The map at one step, one row for each query and each of its partners, or one without: row, column, kind, count,
+    partner_row, partner_column (all from 1), gain.
+
+    kind: `same_row` or `same_column`, of the partner; `elsewhere` for one in neither; `several` if the query needs
+    several entries at once; `none`. count is the number of partners that decide. A partner that does not decide yet is
+    there too, with a count of 0.
+    """
+    deciding, needed = partner_map(table, task, step), needed_map(table, task, step)
+    order, gain = matrix(table, task, step, "partner"), matrix(table, task, step, "gain")
+    rows = []
+    for query in range(task.num_entries):
+        row, column = divmod(query, task.columns)
+        about = {"row": row + 1, "column": column + 1, "count": int(deciding[query].sum())}
+        several = needed[query].sum() > 1
+        keys = np.flatnonzero(deciding[query]) if deciding[query].any() else np.flatnonzero(order[query] == 1)
+        if several or not len(keys):
+            rows.append({**about, "kind": "several" if several else "none", "gain": np.nanmax(gain[query])})
+            continue
+        for key in keys:
+            at_row, at_column = divmod(key, task.columns)
+            kind = "same_row" if at_row == row else "same_column" if at_column == column else "elsewhere"
+            partner = {"partner_row": at_row + 1, "partner_column": at_column + 1}
+            rows.append({**about, "kind": kind, "gain": gain[query, key], **partner})
+    columns = ["row", "column", "kind", "count", "partner_row", "partner_column", "gain"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def rest_step(step: np.ndarray, mse_masked: np.ndarray, plateau: float, measured: list[int]) -> int:
+    """The one of the `measured` steps at which the loss changes least, of those between its falls below half and below
+    a tenth of the plateau; the last measured step if there is none such. It looks at the loss alone."""
+    smooth = pd.Series(np.asarray(mse_masked)).rolling(MEDIAN_POINTS, center=True, min_periods=1).median()
+    smooth = pd.Series(smooth.to_numpy(), np.asarray(step))
+    changes = {}
+    for at in measured:
+        before, after = (
+            smooth[(smooth.index > 0.85 * at) & (smooth.index <= at)],
+            smooth[(smooth.index > at) & (smooth.index <= 1.15 * at)],
+        )
+        if len(before) and len(after) and 0.1 * plateau < before.max() <= 0.5 * plateau:
+            changes[at] = abs(np.log(after.mean() / before.mean()))
+    return min(changes, key=changes.get, default=max(measured))
 
 
 def seen_level(table: pd.DataFrame, step: int) -> float:
