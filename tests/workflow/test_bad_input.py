@@ -1,6 +1,5 @@
 """Bad input ends with one line that names the key or file and the remedy, before any job."""
 
-import os
 import re
 
 import pytest
@@ -52,15 +51,6 @@ def test_bad_config_is_one_line_before_any_job(checkout, settings, line):
     assert "Traceback" not in result.stdout and not (checkout.folder / "results").exists()
 
 
-def test_results_of_another_scale_are_refused(checkout):
-    result = checkout.snakemake("results/paper/claims.csv")
-    assert result.returncode != 0
-    assert result.stdout.splitlines()[-1] == (
-        "error: results/paper/claims.csv belongs to scale paper, but the configured scale is cpu: "
-        "add --config scale=paper"
-    )
-
-
 def test_paper_scale_on_a_cpu_says_the_days_and_stops(checkout):
     result = checkout.snakemake(
         "--config", "scale=paper", "device=cpu", "--", "results/paper/pretrain/seed0/training.csv"
@@ -85,33 +75,3 @@ def test_cuda_without_a_gpu_is_one_line(checkout):
         "--config", "scale=smoke", "device=cuda", "--", "results/smoke/pretrain/seed0/training.csv"
     )
     assert "error: config: device is cuda, but PyTorch finds no GPU here: set device: cpu or auto" in result.stdout
-
-
-DAMAGED = {
-    "checkpoint": (
-        "pretrain/seed0/step1000.safetensors",
-        "attention/seed0/step1000.h5",
-        "not a complete safetensors file",
-    ),
-    "attention file": ("attention/seed0/step1000.h5", "attention/seed0/head_scores.csv", "not a complete HDF5 file"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("damaged", "target", "message"), DAMAGED.values(), ids=DAMAGED)
-def test_truncated_result_is_named_and_the_rest_is_kept(smoke_run, damaged, target, message):
-    results = smoke_run.folder / "results" / "smoke"
-    file, whole = results / damaged, (results / damaged).read_bytes()
-    others = {path: path.stat().st_mtime_ns for path in results.glob("pretrain/seed0/*") if path != file}
-    try:
-        os.truncate(file, len(whole) // 2)
-        result = smoke_run.snakemake(
-            "--config", "scale=smoke", "--forcerun", f"results/smoke/{target}", "--", f"results/smoke/{target}"
-        )
-        errors = [text for text in result.stdout.splitlines() if text.startswith("error: ")]
-        assert result.returncode != 0 and len(errors) == 1
-        assert f"{damaged}: {message}" in errors[0] and "delete it and run again" in errors[0]
-        assert {path: path.stat().st_mtime_ns for path in others} == others
-    finally:
-        file.write_bytes(whole)
-        assert smoke_run.smoke().returncode == 0

@@ -5,6 +5,7 @@ depend on the machine's speed. After each, the commands of the README's section 
 """
 
 import errno
+import json
 import os
 import random
 import re
@@ -63,7 +64,7 @@ class Chaos:
         self.counts = folder / "step_counts"
         self.counts.touch()
         self.read_so_far = 0
-        self.trained: list[tuple[str, int, int]] = []  # (run, process, step); a run is called by its state directory
+        self.trained: list[tuple[str, int, int]] = []  # (run, process, step); a run is called by its folder
         self.drivers = 0
         self.kills = 0
         self.stopped: set[int] = set()  # trainers that were killed, or stopped by the full disk
@@ -79,7 +80,9 @@ class Chaos:
         complete = text[: text.rfind("\n") + 1]
         self.read_so_far += len(complete)
         for run, process, step in map(str.split, complete.splitlines()):
-            self.trained.append((run.removeprefix("results/.state/smoke/"), int(process), int(step)))
+            self.trained.append(
+                (run.removeprefix("results/smoke/").removesuffix("/training.csv"), int(process), int(step))
+            )
         return len(self.trained)
 
     def trainers(self, left: int = 1) -> dict[int, str]:
@@ -159,7 +162,11 @@ class Chaos:
     def kill_both_and_truncate_the_state(self) -> None:
         self.kills += 1
         ((trainer, run),) = self.trainers().items()
-        (state,) = (self.results / ".state/smoke" / run).glob("*/")
+        (state,) = [
+            path.parent
+            for path in self.results.glob(".store/*/run.json")
+            if f"results/smoke/{run}/training.csv" in json.loads(path.read_text(encoding="utf-8"))["results"]
+        ]
         os.kill(trainer, signal.SIGSTOP)
         while not (state / "last.safetensors").exists():  # stopped in a save, between its two renames
             os.kill(trainer, signal.SIGCONT)
@@ -322,7 +329,7 @@ def test_an_orphan_finished_before_the_trainer_that_waited_for_it(chaos):
 
 def test_truncated_state_fell_back_on_the_save_before(chaos):
     assert "last.safetensors: not a complete safetensors file" in chaos.log_of_truncation
-    assert "falling back on the save before" in chaos.log_of_truncation
+    assert "the save before is used" in chaos.log_of_truncation
 
 
 def test_full_disk_is_one_line_of_the_job(chaos):

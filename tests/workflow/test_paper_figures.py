@@ -70,12 +70,10 @@ def test_paper_figures_completes_on_top_of_the_default_run(smoke_run):
             assert (results / f"figures/{figure}.png").read_bytes().startswith(b"\x89PNG")
             assert len(pd.read_csv(results / f"figures/{figure}.csv")) > 0
     claims = pd.read_csv(results / "claims_of_runs.csv")
-    assert set(claims["claim"]) == {12} and set(claims["verdict"]) <= {"held", "not held"}
-    guide = (results / "figures_of_runs.html").read_text()
-    assert [name for names in OF_OTHER_RUNS.values() for name in names if f"<td>{name}</td>" not in guide] == []
-    # The run that changes nothing but its length sees the main run's draws and batches; threads may differ.
-    main = pd.read_csv(results / "pretrain/seed0/training.csv")["mse_masked"]
-    model = yaml.safe_load((results / "config.yaml").read_text())["model"]
+    assert set(claims["claim"]) == {12} and set(claims["verdict"]) <= {"held", "not held", "not decided"}
+    # The run that changes nothing but its length is the beginning of the main run: it is read off it.
+    main = (results / "pretrain/seed0/training.csv").read_text(encoding="utf-8").splitlines()
+    model = yaml.safe_load((results / "config.yaml").read_text(encoding="utf-8"))["model"]
     unchanged = "width{hidden_size}_depth{num_hidden_layers}_heads{num_attention_heads}".format(**model)
-    same = pd.read_csv(results / f"runs/{unchanged}/seed0/training.csv")["mse_masked"]
-    assert (main[: len(same)] - same).abs().max() < 1e-3 * main[0]
+    same = (results / f"runs/{unchanged}/seed0/training.csv").read_text(encoding="utf-8").splitlines()
+    assert len(same) > 2 and same == main[: len(same)]

@@ -81,6 +81,7 @@ rule paper_figures:
 
 
 rule prune:
+    """List the training runs in the store that no results were made from; remove them with --config prune=remove."""
     log:
         f"{FOLDER}/logs/prune.log",
     localrule: True
@@ -91,7 +92,6 @@ rule prune:
         mem_mb=growing(1000),
         runtime=growing(10),
         gpu=0,
-    """List the training runs in the store that no results were made from; remove them with --config prune=remove."""
     params:
         store=STORE,
     message:

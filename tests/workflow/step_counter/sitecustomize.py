@@ -1,5 +1,7 @@
-"""On the PYTHONPATH of a workflow: each step that a trainer trains becomes a line `state-directory process step` of
-the file $STEP_COUNTS. It watches from outside: the library's files, and so the bytes of the results, stay as they are.
+"""On the PYTHONPATH of a workflow: each step that a trainer trains becomes a line `run process step` of $STEP_COUNTS.
+
+A run is called by the path of its loss curve. The file watches from outside: the library's files, and so the bytes of
+the results, stay as they are.
 """
 
 import os
@@ -8,16 +10,16 @@ from importlib.machinery import PathFinder
 
 
 def counted(train):
-    def counting_train(trainer, state, *arguments, **options):
+    def counting_train(trainer, store, about, save_every, outputs, *arguments):
         counts = os.open(os.environ["STEP_COUNTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         advance = trainer.advance
 
         def counting_advance():
             advance()
-            os.write(counts, f"{state.root} {os.getpid()} {trainer.step}\n".encode())
+            os.write(counts, f"{outputs['training']} {os.getpid()} {trainer.step}\n".encode())
 
         trainer.advance = counting_advance
-        train(trainer, state, *arguments, **options)
+        train(trainer, store, about, save_every, outputs, *arguments)
 
     return counting_train
 

@@ -5,6 +5,7 @@ retrained or judged in silence: the guard stops and says which runs these are an
 """
 
 import csv
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abrupt.config.results import Results
-from abrupt.storage.identity import Identity, without_code
+from abrupt.storage.identity import Identity, configuration
 from abrupt.storage.records import explained_difference, read_record
 from abrupt.storage.store import STORE, Entry, entries, entries_of
 
@@ -48,7 +49,7 @@ def _different(results: Results, curve: Path, wanted: Identity) -> DifferentRun 
         if record is None:
             return DifferentRun(folder, [f"{path.name} does not say what it is of"], False, _cost(results, folder, 0))
         if record["identity"] != wanted:
-            code_alone = without_code(record["identity"]) == without_code(wanted)
+            code_alone = configuration(record["identity"]) == configuration(wanted)
             steps = record.get("steps", record.get("step", 0))
             differences = explained_difference(record, wanted)
             return DifferentRun(folder, differences, code_alone, _cost(results, folder, steps))
@@ -75,14 +76,15 @@ def refusal(runs: list[DifferentRun], results: Results, arguments: list[str]) ->
     change = re.search(r"(\w+): \S+ -> (\S+)", "; ".join(runs[0].differences))
     suggested = f"{name}-{change[1]}{change[2]}" if change else f"{name}-new"
     suggested = re.sub(r"[^\w.-]", "", suggested)
-    free = next(path for number in range(1, 10**6) if not (path := Path(f"{results.folder}.{number}")).exists())
+    free = next(path for number in range(1, 10**6) if not Path(path := f"{results.folder}.{number}").exists())
+    aside = shlex.join(["mv", *(os.path.relpath(path, os.getenv("PWD")) for path in (results.folder, free))])
     lines = [
-        f"{results.folder} holds trained runs of another {'code' if _code_alone(runs) else 'configuration'} than this "
-        "one (what differs, what it cost):",
+        f"{results.folder} holds runs that were trained {'by other code' if _code_alone(runs) else 'otherwise'} than "
+        "this configuration asks for (what differs, and what they took):",
         *(f"  {run}" for run in runs),
-        "nothing was changed. The ways on:",
+        "Nothing was changed. The ways on:",
         f"  keep both:   {command(arguments, name=suggested)}",
-        f"  train anew:  mv {results.folder} {free} && {command(arguments)}",
+        f"  train anew:  {aside} && {command(arguments)}",
     ]
     if _code_alone(runs):
         lines += [

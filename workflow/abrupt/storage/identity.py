@@ -42,12 +42,12 @@ def differing_keys(stored: dict, wanted: dict, prefix: str = "") -> list[str]:
     return differences
 
 
-def without_code(identity: Identity) -> Identity:
-    """The identity but for its code, and that of the run that it starts from."""
+def configuration(identity: Identity) -> Identity:
+    """The part of an identity that the configuration says: all but its code, and its inputs, which code has made."""
     return {
-        key: without_code(value) if isinstance(value, dict) else value
+        key: configuration(value) if isinstance(value, dict) else value
         for key, value in identity.items()
-        if key != "code"
+        if key not in ("code", "inputs")
     }
 
 

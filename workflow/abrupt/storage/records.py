@@ -16,7 +16,7 @@ from typing import Any
 from abrupt.errors import DamagedFileError, InputError, UnreadableFileError
 from abrupt.storage.code import definitions_behind
 from abrupt.storage.files import sha256, write_atomically
-from abrupt.storage.identity import Identity, curve_digest, differing_keys, digest, weights_digest, without_code
+from abrupt.storage.identity import Identity, configuration, curve_digest, differing_keys, digest, weights_digest
 
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "cvxpy", "matplotlib", "h5py")
 WEIGHTS = ".safetensors"
@@ -183,7 +183,7 @@ def explained_difference(record: dict[str, Any], wanted: Identity) -> list[str]:
     """What differs between a result that has `record` and one of the identity `wanted`: keys with their values, then
     the definitions of code that are new, gone or changed."""
     found = record["identity"]
-    differences = differing_keys(without_code(found), without_code(wanted))
+    differences = differing_keys(configuration(found), configuration(wanted))
     if found["code"]["digest"] != wanted["code"]["digest"]:
         old, new = record["definitions"], definitions_behind(*wanted["code"]["entries"])
         changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from abrupt.errors import DamagedFileError, InputError
 from abrupt.storage.checkpoints import read_tensors, write_tensors
 from abrupt.storage.files import write_atomically, write_csv
-from abrupt.storage.identity import differing_keys, digest, without_code
+from abrupt.storage.identity import configuration, differing_keys, digest
 from abrupt.storage.records import write_records
 from abrupt.storage.store import Entry, entries, entries_of, set_aside
 from abrupt.training.loop import Trainer
@@ -195,10 +195,10 @@ def _accepted(trainer: Trainer, run: Run, steps: int, checkpoint_steps: set[int]
 
     With `accept_code` proved the first steps are run again and must give the logged rows bit for bit, else InputError.
     """
-    wanted = without_code(run.about["identity"])
+    wanted = configuration(run.about["identity"])
     for old in entries(run.store):
         about = old.about
-        if about and without_code(about["identity"]) == wanted and old.covers(steps, checkpoint_steps):
+        if about and configuration(about["identity"]) == wanted and old.covers(steps, checkpoint_steps):
             proof = _proof(trainer, run, old) if accept_code == "proved" else "unproven"
             accepted = {"from": digest(about["identity"]), "proof": proof}
             of_new = {**run.about, "circumstances": about["circumstances"], "accepted": accepted}
