@@ -77,8 +77,7 @@ def write_config():
 
 def guard_trained_runs():
     """Stop, before anything is scheduled, if trained runs on the disk are not those that the configuration asks for."""
-    # Not for what changes nothing (--unlock, --report, --summary, ...), nor in the jobs of a cluster.
-    if workflow.execution_settings is None or not workflow.is_main_process or GUARDED:
+    if GUARDED:
         return
     GUARDED.append(True)
     try:
@@ -97,19 +96,35 @@ def changed(*patterns):
     """Input function that makes a job run again if one of its outputs is on the disk and not what it must be.
 
     Snakemake compares times, parameters and code as it remembers them; here each file says what it is of. A job whose
-    outputs are not current gets a new file as an input, and the others get nothing.
+    outputs are not current gets a file as an input that is newer than they are, and the others get nothing.
     """
 
     def changed_of(wildcards):
+        # Not for what runs nothing (--report, --summary, ...), nor in the jobs of a cluster.
+        if workflow.execution_settings is None or not workflow.is_main_process:
+            return []
         guard_trained_runs()
         paths = [pattern.format(**wildcards) for pattern in patterns]
         try:
             old = [path for path in paths if os.path.exists(path) and not is_current(path, RESULTS.digests[path])]
         except InputError as error:
             stop(error)
-        return [mark_changed(paths)] if old and workflow.is_main_process else []
+        for path in old:  # copied files may have any time
+            os.utime(path, (1, 1))
+        return [mark()] if old else []
 
     return changed_of
+
+
+def mark():
+    """The file of this run of Snakemake that is newer than all outputs that are not what they must be.
+
+    Snakemake takes a file with the content that it remembers for unchanged, so this has a new one every time.
+    """
+    if not MARKED:
+        MARKED.append("results/.changed")
+        write_atomically(MARKED[0], str(time.time_ns()).encode())
+    return MARKED[0]
 
 
 def made(patterns):
@@ -123,21 +138,14 @@ def made(patterns):
         paths = [pattern.format(**wildcards) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
         try:
             files = [ancient(path) if is_current(path, RESULTS.digests[path]) else path for path in paths]
+            for path in filter(os.path.exists, paths):
+                if os.stat(path).st_mtime > time.time():  # of a clock that is ahead: Snakemake refuses that
+                    os.utime(path)
         except InputError as error:
             stop(error)
         return files[0] if isinstance(patterns, str) else files
 
     return made_of
-
-
-def mark_changed(paths):
-    """A file that is newer than `paths`, and whose content no job has seen yet."""
-    mark = Path("results/.changed")
-    newest = max((os.stat(path).st_mtime for path in [*paths, mark] if os.path.exists(path)), default=0)
-    write_atomically(mark, str(time.time_ns()).encode())
-    newest = max(time.time(), newest + 1)
-    os.utime(mark, (newest, newest))
-    return str(mark)
 
 
 def identity(wildcards, output):
@@ -169,7 +177,7 @@ def figure_files(*targets):
 CHANGES = apply_layers()
 check_config()
 FOLDER = f"results/{config['name']}"
-GUARDED = []
+GUARDED, MARKED = [], []  # filled when the guard has spoken, and when a job is found that must run again
 try:
     RESULTS = Results(config, CATALOGUE)
 except InputError as error:

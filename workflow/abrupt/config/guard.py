@@ -126,7 +126,7 @@ def notes(results: Results) -> Iterator[str]:
             other = others[curve]
             differences = "; ".join(explained_difference(other.about, wanted))
             yield f"{Path(curve).parent}: progress to step {other.step} stays in {other.folder} ({differences})"
-        missing = _missing_checkpoints(results, curve, own)
+        missing = _missing_checkpoints(results, curve, own) if Path(curve).exists() else []
         if missing:
             yield (
                 f"{Path(curve).parent}: the weights at steps {', '.join(map(str, missing))} are not in the store: "

@@ -303,6 +303,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     else:
         os.replace(temporary, target)
         temporary.unlink(missing_ok=True)  # a rename onto a link to the same file leaves it
+        os.utime(target)  # Snakemake wants a job's outputs to be newer than its inputs
 
 
 @contextmanager
