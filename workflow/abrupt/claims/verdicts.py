@@ -81,10 +81,11 @@ def introduction(scale: str, task: Task, seeds: list[int]) -> str:
     return (
         f"Scale {scale}: {task.rows} x {task.columns} matrices of rank {task.rank}, mask probability "
         f"{task.mask_probability}; seeds {', '.join(map(str, seeds))}. {HOW_JUDGED} Criteria are in "
-        "workflow/abrupt/claims, the same for every seed and scale. Seeds 0, 1 and 2 of the cpu scale, seed 3 with other "
-        "settings, and seeds 0 to 4 of the smoke scale were seen before the measure of abruptness (claim 1) and the "
-        "rules for runs that do not decide were written; seeds 10 to 14 are those that confirm. The criteria of claims 8 to 12, and what counts "
-        "as well before the drop (claims 2 and 5), were written after one seed had been seen at the cpu scale."
+        "workflow/abrupt/claims, the same for every seed and scale. Seeds 0, 1 and 2 of the cpu scale, seed 3 with "
+        "other settings, and seeds 0 to 4 of the smoke scale were seen before the measure of abruptness (claim 1) and "
+        "the rules for runs that do not decide were written; seeds 10 to 14 are those that confirm. The criteria of "
+        "claims 8 to 12, and what counts as well before the drop (claims 2 and 5), were written after one seed had "
+        "been seen at the cpu scale."
     )
 
 
