@@ -29,15 +29,25 @@ MAIN_CLAIMS = (
     inside.POSITIONS,
     baselines.OUT_OF_DISTRIBUTION,
 )
+CLAIMS: tuple[Claim, ...] = (*MAIN_CLAIMS, own_runs.OWN_RUNS)
+# What the page of the main runs says of the last claim.
 ELSEWHERE = replace(
     own_runs.OWN_RUNS,
     parts=(Part("fig17_larger", "drops in runs of their own", "", "claims_of_runs.csv", None, unjudged=IN_OWN_RUNS),),
 )
-CLAIMS: tuple[Claim, ...] = (*MAIN_CLAIMS, ELSEWHERE)
 
 
 def findings(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
     """Every part of every claim for `runs`, seed -> tables; `results` is the folder of the evidence."""
-    for claim in CLAIMS:
+    for claim in (*MAIN_CLAIMS, ELSEWHERE):
         for part in claim.parts:
             yield Finding(claim, part, part.values(runs), scale, results)
+
+
+def claims_by_figure() -> dict[str, list[int]]:
+    """Figure -> numbers of the claims with a part that is seen in it."""
+    found: dict[str, set[int]] = {}
+    for claim in CLAIMS:
+        for part in claim.parts:
+            found.setdefault(part.figure, set()).add(claim.number)
+    return {figure: sorted(numbers) for figure, numbers in found.items()}

@@ -11,7 +11,7 @@ from abrupt.task import rows_along
 
 STANDARD_ERRORS = 2
 CLOSE = 2  # MSE of the model over that of nuclear-norm minimisation
-TABLES = "analyses/completion/seed*.csv, baselines/seed*.csv"
+TABLES = "analyses/{completion,baselines}/seed*.csv"
 
 
 def paired_difference(run: SeedRun, column: str) -> float:

@@ -28,7 +28,10 @@ class NotDecided(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """A number that lies between `low` and `high`, which are one if it was measured; if not, `note` says why."""
+    """A number that lies between `low` and `high`, which are one if it was measured.
+
+    `note` is shown with it, and says why if it was not measured.
+    """
 
     low: float
     high: float
@@ -40,10 +43,12 @@ class Value:
 
     def __str__(self) -> str:
         if self.low == self.high:
-            return f"{self.low:.4g}"
-        limits = [f">= {self.low:.4g}"] if self.low > -math.inf else []
-        limits += [f"<= {self.high:.4g}"] if self.high < math.inf else []
-        return f"{' and '.join(limits)} ({self.note})" if limits else self.note
+            known = f"{self.low:.4g}"
+        else:
+            limits = [f">= {self.low:.4g}"] if self.low > -math.inf else []
+            limits += [f"<= {self.high:.4g}"] if self.high < math.inf else []
+            known = " and ".join(limits)
+        return f"{known} ({self.note})" if known and self.note else known or self.note
 
 
 def exactly(number: float) -> Value:

@@ -46,9 +46,9 @@ def claims_table(found: list[Finding]) -> pd.DataFrame:
 def _over_seeds(finding: Finding) -> str:
     """'3 seeds: 2 held, 1 not decided'; nothing if nothing was measured."""
     count = len(finding.values)
-    if not count:
-        return ""
-    return f"{count} seed{'s' * (count > 1)}" + (f": {counted(finding.verdicts)}" if finding.verdicts else "")
+    if count < 2:
+        return "1 seed" if count else ""
+    return f"{count} seeds" + (f": {counted(finding.verdicts)}" if finding.verdicts else "")
 
 
 def claim_verdict(verdicts: list[str]) -> str:
@@ -71,7 +71,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     measured = []
     for value, unit, per_seed in zip(table["measured"], table["unit"], table["per_seed"], strict=True):
         median = f"; median {value:.4g}" if ";" in per_seed and not math.isnan(value) else ""
-        measured.append(f"{per_seed}{median}" + (f" ({unit})" if unit else ""))
+        measured.append(f"{per_seed}{median}" + (f" [{unit}]" if unit else ""))
     table = table.assign(measured=measured).rename(columns={"over_seeds": "seeds"})
     return table[["claim", "quantity", "measured", "seeds", "criterion", "verdict", "evidence"]]
 
