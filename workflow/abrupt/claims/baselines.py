@@ -1,21 +1,23 @@
 """Against nuclear-norm minimisation of the same matrices: of the task (claim 4) and of others (claim 11)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pandas as pd
 
-from abrupt.claims.finding import FOR_COMPARISON, Finding, SeedRun, measure
+from abrupt.claims.finding import Claim, Criterion, NotDecided, Part
+from abrupt.claims.seed_run import SeedRun
 from abrupt.task import rows_along
 
 STANDARD_ERRORS = 2
 CLOSE = 2  # MSE of the model over that of nuclear-norm minimisation
+TABLES = "analyses/{completion,baselines}/seed*.csv"
 
 
-def paired(run: SeedRun, column: str) -> tuple[float, float]:
-    """Mean and standard error of (final model - nuclear-norm minimisation) over the same matrices."""
+def paired_difference(run: SeedRun, column: str) -> float:
+    """Mean of (final model - nuclear-norm minimisation) over the same matrices, in standard errors."""
     difference = run.completion[column] - run.nuclear_norm[column]
-    return float(difference.mean()), float(difference.sem())
+    return difference.mean() / difference.sem() if difference.sem() else math.nan
 
 
 def norm_beyond_least(run: SeedRun) -> float:
@@ -25,59 +27,52 @@ def norm_beyond_least(run: SeedRun) -> float:
     return (own - least) / way if way else math.nan
 
 
-def nuclear_norm(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
-    evidence = f"{results}/analyses/completion/seed*.csv, baselines/seed*.csv"
-    yield Finding(
-        4,
-        "fig03_nuclear_norm",
-        "final MSE / MSE of nuclear-norm minimisation, all entries",
-        "ratio",
-        "< 1",
-        evidence,
-        measure(runs, lambda run: run.completion["mse_all"].mean() / run.nuclear_norm["mse_all"].mean()),
-        lambda ratio: ratio < 1,
-    )
-
-    def standard_errors(run: SeedRun, column: str) -> float:
-        mean, error = paired(run, column)
-        return mean / error if error else math.nan
-
-    yield Finding(
-        4,
-        "fig03_nuclear_norm",
-        "the same difference, model - minimiser, paired by matrix",
-        "standard errors",
-        f"< -{STANDARD_ERRORS}",
-        evidence,
-        measure(runs, lambda run: standard_errors(run, "mse_all")),
-        lambda z: z < -STANDARD_ERRORS,
-    )
-    yield Finding(
-        4,
-        "fig03_nuclear_norm",
-        "nuclear norm, model - minimiser, paired by matrix",
-        "standard errors",
-        f"beyond +-{STANDARD_ERRORS}",
-        evidence,
-        measure(runs, lambda run: standard_errors(run, "nuclear_norm")),
-        lambda z: abs(z) > STANDARD_ERRORS,
-    )
-    # Norms may differ by the noise of the predictions alone.
-    yield Finding(
-        4,
-        "fig03_nuclear_norm",
-        "mean nuclear norm, (model - minimiser) / (truth - minimiser)",
-        "ratio",
-        "-",
-        evidence,
-        measure(runs, norm_beyond_least),
-        untested=FOR_COMPARISON,
-    )
+NUCLEAR_NORM = Claim(
+    4,
+    "The final model beats nuclear-norm minimisation, and its solutions have another nuclear norm: it does not "
+    "implicitly minimise it.",
+    "Figure 3, at the training mask probability",
+    (
+        Part(
+            "fig03_nuclear_norm",
+            "final MSE / MSE of nuclear-norm minimisation, all entries",
+            "ratio",
+            TABLES,
+            lambda run: run.completion["mse_all"].mean() / run.nuclear_norm["mse_all"].mean(),
+            Criterion(most=1, strict=True),
+        ),
+        Part(
+            "fig03_nuclear_norm",
+            "the same difference, model - minimiser, paired by matrix",
+            "standard errors",
+            TABLES,
+            lambda run: paired_difference(run, "mse_all"),
+            Criterion(most=-STANDARD_ERRORS, strict=True),
+        ),
+        Part(
+            "fig03_nuclear_norm",
+            "nuclear norm, absolute difference of model and minimiser, paired by matrix",
+            "standard errors",
+            TABLES,
+            lambda run: abs(paired_difference(run, "nuclear_norm")),
+            Criterion(least=STANDARD_ERRORS, strict=True),
+        ),
+        # Norms may differ by the noise of the predictions alone.
+        Part(
+            "fig03_nuclear_norm",
+            "mean nuclear norm, (model - minimiser) / (truth - minimiser)",
+            "ratio",
+            TABLES,
+            norm_beyond_least,
+        ),
+    ),
+)
 
 
 def shifted_ratios(run: SeedRun, axis: str) -> pd.DataFrame:
     """MSE of the model over that of the minimiser on the same matrices (`minimiser`), and over that of predicting 0 at
-    masked entries and the truth elsewhere (`zero`), for each value that is not the task's."""
+    masked entries and the truth elsewhere (`zero`), for each value of the axis that is not the task's."""
+    run.found_drop()
     baselines = run.tables["baselines"]
     rows = [
         rows_along(table, run.task, axis)
@@ -86,47 +81,46 @@ def shifted_ratios(run: SeedRun, axis: str) -> pd.DataFrame:
     model, minimiser = (part.groupby("value")["mse_all"].mean() for part in rows)
     tasks = {value: run.task.changed(axis, value) for value in model.index}
     zero = pd.Series({value: task.mask_probability * task.entry_variance for value, task in tasks.items()})
-    return pd.DataFrame({"minimiser": model / minimiser, "zero": model / zero}).drop(
-        getattr(run.task, axis), errors="ignore"
+    ratios = pd.DataFrame({"minimiser": model / minimiser, "zero": model / zero})
+    return ratios.drop(getattr(run.task, axis), errors="ignore")
+
+
+def shifted(
+    axis: str, values: str, criterion: Criterion, chosen: Callable[[pd.Index, int], pd.Series] | None = None
+) -> tuple[Part, Part]:
+    """The error on matrices of other values of an axis, those that `chosen` takes: over the minimiser's, where the
+    value counts that speaks most against the criterion, and for comparison over that of predicting 0."""
+
+    def ratios(run: SeedRun, to: str) -> pd.Series:
+        table = shifted_ratios(run, axis)
+        if chosen:
+            table = table[chosen(table.index, getattr(run.task, axis))]
+        if not len(table):
+            raise NotDecided(f"{values}: no such value among those tried")
+        return table[to]
+
+    close = criterion.most < math.inf
+    quantity = f"{values}: MSE of the model / nuclear-norm minimisation, {'largest' if close else 'least'}"
+    against_zero = f"{values}: MSE of the model / predicting 0 at masked entries, largest"
+    worst = pd.Series.max if close else pd.Series.min
+    figure = "fig19_out_of_distribution"
+    return (
+        Part(figure, quantity, "ratio", TABLES, lambda run: worst(ratios(run, "minimiser")), criterion),
+        Part(figure, against_zero, "ratio", TABLES, lambda run: ratios(run, "zero").max()),
     )
 
 
-def out_of_distribution(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
-    evidence = f"{results}/analyses/completion/seed*.csv, baselines/seed*.csv"
-    for axis, fewer, quantity in (
-        ("rank", None, "another rank"),
-        ("rows", True, "fewer rows"),
-        ("rows", False, "more rows (at positions without training)"),
-        ("columns", None, "another number of columns"),
-    ):
+IS_CLOSE, IS_FAR = Criterion(most=CLOSE, note="close"), Criterion(least=CLOSE, strict=True, note="not close")
 
-        def ratios(run: SeedRun, to: str, axis=axis, fewer=fewer) -> pd.Series:
-            of_axis = shifted_ratios(run, axis)[to]
-            return of_axis if fewer is None else of_axis[(of_axis.index < getattr(run.task, axis)) == fewer]
-
-        close = axis != "columns"
-        which = "largest" if close else "least"
-        values = measure(
-            runs,
-            lambda run, ratios=ratios, extreme="max" if close else "min": ratios(run, "minimiser").agg(extreme),
-        )
-        yield Finding(
-            11,
-            "fig19_out_of_distribution",
-            f"{quantity}: MSE of the model / nuclear-norm minimisation, {which}",
-            "ratio",
-            f"<= {CLOSE} (close)" if close else f"> {CLOSE} (not close)",
-            evidence,
-            values,
-            (lambda ratio: ratio <= CLOSE) if close else (lambda ratio: ratio > CLOSE),
-        )
-        yield Finding(
-            11,
-            "fig19_out_of_distribution",
-            f"{quantity}: MSE of the model / predicting 0 at masked entries, largest",
-            "ratio",
-            "-",
-            evidence,
-            measure(runs, lambda run, ratios=ratios: ratios(run, "zero").max()),
-            untested=FOR_COMPARISON,
-        )
+OUT_OF_DISTRIBUTION = Claim(
+    11,
+    "On matrices of another rank, or with another number of rows, the model stays close to nuclear-norm minimisation; "
+    "with another number of columns it does not.",
+    "Figure 19",
+    (
+        *shifted("rank", "another rank", IS_CLOSE),
+        *shifted("rows", "fewer rows", IS_CLOSE, lambda rows, own: rows < own),
+        *shifted("rows", "more rows (at positions without training)", IS_CLOSE, lambda rows, own: rows > own),
+        *shifted("columns", "another number of columns", IS_FAR),
+    ),
+)

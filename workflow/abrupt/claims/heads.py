@@ -1,59 +1,60 @@
 """What heads attend to (claim 5)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pandas as pd
 
-from abrupt.claims.finding import FOR_COMPARISON, Finding, SeedRun, measure
+from abrupt.claims.finding import Claim, Criterion, Part
+from abrupt.claims.seed_run import SeedRun
 from abrupt.scores.heads import ATTENDED, overall_scores
 
 AVOIDED = 0.5  # times the share of uniform attention
 
 
-def lift(scores: pd.DataFrame, key_group: str) -> pd.Series:
+def lifts(scores: pd.DataFrame, key_group: str) -> pd.Series:
     """Each head's share of attention on a key group, over that of uniform attention; all queries, random masks."""
     scores = overall_scores(scores)
     chosen = scores[scores["key_group"] == key_group]
     return chosen["share"] / chosen["uniform_share"]
 
 
-def attention(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
-    evidence = f"{results}/attention/seed*/head_scores.csv"
-    for when, rows_of, after in (
-        ("last step", SeedRun.at_end, True),
-        ("on the plateau", SeedRun.at_plateau, False),
-    ):
-        for key_group in ("same_row", "same_column"):
-            yield Finding(
-                5,
-                "ranked_heads",
-                f"share on the {key_group.replace('_', ' ')} / uniform share, strongest head, {when}",
-                "ratio",
-                f"{'>=' if after else '<'} {ATTENDED}",
-                evidence,
-                measure(
-                    runs, lambda run, rows_of=rows_of, group=key_group: lift(rows_of(run, "head_scores"), group).max()
-                ),
-                lambda ratio, after=after: (ratio >= ATTENDED) == after,
-            )
-        yield Finding(
-            5,
-            "ranked_heads",
-            f"share on masked entries / uniform share, weakest head, {when}",
-            "ratio",
-            f"{'<=' if after else '>'} {AVOIDED}",
-            evidence,
-            measure(runs, lambda run, rows_of=rows_of: lift(rows_of(run, "head_scores"), "masked").min()),
-            lambda ratio, after=after: (ratio <= AVOIDED) == after,
-        )
-    for key_group in ("same_row", "same_column"):
-        yield Finding(
-            5,
-            "ranked_heads",
-            f"share on the {key_group.replace('_', ' ')} / uniform share, strongest head, last step up to the onset",
-            "ratio",
-            "-",
-            evidence,
-            measure(runs, lambda run, group=key_group: lift(run.at_onset("head_scores"), group).max()),
-            untested=FOR_COMPARISON,
-        )
+def strongest(
+    key_group: str, when: str, rows: Callable[[SeedRun, str], pd.DataFrame], criterion: Criterion | None
+) -> Part:
+    """The largest lift of a head on a key group, at the step that `rows` takes."""
+    return Part(
+        "ranked_heads",
+        f"share on the {key_group.replace('_', ' ')} / uniform share, strongest head, {when}",
+        "ratio",
+        "attention/seed*/head_scores.csv",
+        lambda run: lifts(rows(run, "head_scores"), key_group).max(),
+        criterion,
+    )
+
+
+def weakest_on_masked(when: str, rows: Callable[[SeedRun, str], pd.DataFrame], criterion: Criterion) -> Part:
+    return Part(
+        "ranked_heads",
+        f"share on masked entries / uniform share, weakest head, {when}",
+        "ratio",
+        "attention/seed*/head_scores.csv",
+        lambda run: lifts(rows(run, "head_scores"), "masked").min(),
+        criterion,
+    )
+
+
+ATTENTION = Claim(
+    5,
+    "After the drop heads attend to the same row, the same column and observed entries; before it they do not.",
+    "Figure 4",
+    (
+        strongest("same_row", "last step", SeedRun.at_end, Criterion(least=ATTENDED)),
+        strongest("same_column", "last step", SeedRun.at_end, Criterion(least=ATTENDED)),
+        weakest_on_masked("last step", SeedRun.at_end, Criterion(most=AVOIDED)),
+        strongest("same_row", "on the plateau", SeedRun.at_plateau, Criterion(most=ATTENDED, strict=True)),
+        strongest("same_column", "on the plateau", SeedRun.at_plateau, Criterion(most=ATTENDED, strict=True)),
+        weakest_on_masked("on the plateau", SeedRun.at_plateau, Criterion(least=AVOIDED, strict=True)),
+        strongest("same_row", "last step up to the onset", SeedRun.at_onset, None),
+        strongest("same_column", "last step up to the onset", SeedRun.at_onset, None),
+    ),
+)

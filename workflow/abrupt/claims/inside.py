@@ -1,11 +1,9 @@
 """What is inside the model: embeddings (claim 8), linear probes (claim 9), the use of positions (claim 10)."""
 
-import math
-from collections.abc import Iterator
-
 import pandas as pd
 
-from abrupt.claims.finding import Finding, SeedRun, measure
+from abrupt.claims.finding import Claim, Criterion, NotDecided, Part
+from abrupt.claims.seed_run import SeedRun
 from abrupt.scores.embeddings import position_scores, token_scores
 
 CORRELATED = 0.9  # the norms of v and -v
@@ -17,61 +15,63 @@ DESTROYED = 0.9  # masked-entry MSE over E[x^2]
 UNHARMED = 0.5  # the same
 
 
-def embeddings(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
-    evidence = f"{results}/analyses/token_embeddings/seed*.csv"
-    for score, quantity, least in (
-        ("norm_symmetry", "token embeddings: correlation of the norms of v and -v", CORRELATED),
-        ("r2_pc1_magnitude", "token embeddings: R^2 of the first principal component with the magnitude", EXPLAINED),
-        ("r2_pc2_sign", "token embeddings: R^2 of the second principal component with the sign", EXPLAINED),
-    ):
-        values = measure(runs, lambda run, score=score: token_scores(run.at_end("token_embeddings"))[score].iloc[0])
-        kind = "R^2" if score.startswith("r2") else "correlation"
-        criterion = f">= {least:g}"
-        yield Finding(
-            8,
-            "fig07_embeddings",
-            quantity,
-            kind,
-            criterion,
-            evidence,
-            values,
-            lambda value, least=least: value >= least,
-        )
-    yield Finding(
-        8,
+def token_embeddings(score: str, quantity: str, unit: str, criterion: Criterion) -> Part:
+    return Part(
         "fig07_embeddings",
-        "token embeddings: mean absolute difference of the norms of v and -v / range of all norms",
-        "ratio",
-        f"<= {SYMMETRIC:g}",
-        evidence,
-        measure(runs, lambda run: token_scores(run.at_end("token_embeddings"))["norm_asymmetry"].iloc[0]),
-        lambda value: value <= SYMMETRIC,
+        f"token embeddings: {quantity}",
+        unit,
+        "analyses/token_embeddings/seed*.csv",
+        lambda run: token_scores(run.at_end("token_embeddings"))[score].iloc[0],
+        criterion,
     )
-    evidence = f"{results}/analyses/position_embeddings/seed*.csv"
 
-    def silhouette(run: SeedRun, part: str) -> float:
-        return position_scores(run.at_end("position_embeddings"))[f"silhouette_{part}"].iloc[0]
 
-    yield Finding(
-        8,
-        "fig10_position_progress",
-        "position embeddings: mean silhouette of columns as clusters",
-        "silhouette",
-        f">= {CLUSTERED:g}",
-        evidence,
-        measure(runs, lambda run: silhouette(run, "column")),
-        lambda value: value >= CLUSTERED,
-    )
-    yield Finding(
-        8,
-        "fig10_position_progress",
-        "the same, columns - rows",
-        "silhouette",
-        "> 0",
-        evidence,
-        measure(runs, lambda run: silhouette(run, "column") - silhouette(run, "row")),
-        lambda value: value > 0,
-    )
+def silhouette(run: SeedRun, lines: str) -> float:
+    return position_scores(run.at_end("position_embeddings"))[f"silhouette_{lines}"].iloc[0]
+
+
+EMBEDDINGS = Claim(
+    8,
+    "Token-embedding norms are symmetric in the sign of the value, their first two principal components are magnitude "
+    "and sign; position embeddings cluster by column.",
+    "Figure 7",
+    (
+        token_embeddings(
+            "norm_symmetry", "correlation of the norms of v and -v", "correlation", Criterion(least=CORRELATED)
+        ),
+        token_embeddings(
+            "r2_pc1_magnitude",
+            "R^2 of the first principal component with the magnitude",
+            "R^2",
+            Criterion(least=EXPLAINED),
+        ),
+        token_embeddings(
+            "r2_pc2_sign", "R^2 of the second principal component with the sign", "R^2", Criterion(least=EXPLAINED)
+        ),
+        token_embeddings(
+            "norm_asymmetry",
+            "mean absolute difference of the norms of v and -v / range of all norms",
+            "ratio",
+            Criterion(most=SYMMETRIC),
+        ),
+        Part(
+            "fig10_position_progress",
+            "position embeddings: mean silhouette of columns as clusters",
+            "silhouette",
+            "analyses/position_embeddings/seed*.csv",
+            lambda run: silhouette(run, "column"),
+            Criterion(least=CLUSTERED),
+        ),
+        Part(
+            "fig10_position_progress",
+            "the same, columns - rows",
+            "silhouette",
+            "analyses/position_embeddings/seed*.csv",
+            lambda run: silhouette(run, "column") - silhouette(run, "row"),
+            Criterion(least=0, strict=True),
+        ),
+    ),
+)
 
 
 def row_probes(run: SeedRun) -> pd.Series:
@@ -82,60 +82,55 @@ def row_probes(run: SeedRun) -> pd.Series:
 
 
 def best_layer(run: SeedRun) -> float:
-    """The layer with the best row probe over their number; nan if the row can be read in none."""
+    """The layer with the best row probe over their number; NotDecided if the row can be read in none."""
     errors = row_probes(run)
-    return errors.idxmin() / errors.index.max() if errors.min() <= READABLE else math.nan
+    if errors.min() > READABLE:
+        raise NotDecided("readable in no layer")
+    return errors.idxmin() / errors.index.max()
 
 
-def probes(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
-    evidence = f"{results}/analyses/probes/seed*.csv"
-    yield Finding(
-        9,
-        "fig06_probes",
-        "probe of the entry's row: best layer / number of layers",
-        "ratio",
-        "> 0.5",
-        evidence,
-        measure(runs, best_layer),
-        lambda share: share > 0.5,
-        "readable in no layer",
-    )
-    yield Finding(
-        9,
-        "fig06_probes",
-        "probe of the entry's row: MSE in the best layer / MSE of predicting the mean",
-        "ratio",
-        f"<= {READABLE:g}",
-        evidence,
-        measure(runs, lambda run: row_probes(run).min()),
-        lambda ratio: ratio <= READABLE,
-    )
+PROBES = Claim(
+    9,
+    "Linear probes read an entry's row best in the later layers.",
+    "Figure 6",
+    (
+        Part(
+            "fig06_probes",
+            "probe of the entry's row: best layer / number of layers",
+            "ratio",
+            "analyses/probes/seed*.csv",
+            best_layer,
+            Criterion(least=0.5, strict=True),
+        ),
+        Part(
+            "fig06_probes",
+            "probe of the entry's row: MSE in the best layer / MSE of predicting the mean",
+            "ratio",
+            "analyses/probes/seed*.csv",
+            lambda run: row_probes(run).min(),
+            Criterion(most=READABLE),
+        ),
+    ),
+)
 
 
-def positions(runs: dict[int, SeedRun], scale: str, results: str) -> Iterator[Finding]:
-    evidence = f"{results}/analyses/permuted_positions/seed*.csv"
+def permuted(kind: str, quantity: str, criterion: Criterion) -> Part:
+    def measure(run: SeedRun) -> float:
+        table = run.at_end("permuted_positions")
+        return table.loc[table["kind"] == kind, "mse_masked"].mean() / run.plateau
 
-    def error(run: SeedRun, kind: str) -> float:
-        permuted = run.at_end("permuted_positions")
-        return permuted.loc[permuted["kind"] == kind, "mse_masked"].mean() / run.plateau
+    quantity = f"{quantity}: MSE at masked entries / E[x^2]"
+    return Part("permuted_positions", quantity, "ratio", "analyses/permuted_positions/seed*.csv", measure, criterion)
 
-    yield Finding(
-        10,
-        "permuted_positions",
-        "positions permuted: MSE at masked entries / E[x^2]",
-        "ratio",
-        f">= {DESTROYED:g}",
-        evidence,
-        measure(runs, lambda run: error(run, "everywhere")),
-        lambda ratio: ratio >= DESTROYED,
-    )
-    yield Finding(
-        10,
-        "permuted_positions",
-        "whole rows and columns permuted, which must change nothing: MSE at masked entries / E[x^2]",
-        "ratio",
-        f"<= {UNHARMED:g}",
-        evidence,
-        measure(runs, lambda run: error(run, "rows_and_columns")),
-        lambda ratio: ratio <= UNHARMED,
-    )
+
+POSITIONS = Claim(
+    10,
+    "With permuted position embeddings nothing is completed.",
+    "the authors' code",
+    (
+        permuted("everywhere", "positions permuted", Criterion(least=DESTROYED)),
+        permuted(
+            "rows_and_columns", "whole rows and columns permuted, which must change nothing", Criterion(most=UNHARMED)
+        ),
+    ),
+)
