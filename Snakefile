@@ -55,5 +55,4 @@ rule all:
     """Every figure, and the claims with their verdicts."""
     default_target: True
     input:
-        rules.figures.input,
-        rules.claims.output,
+        for_all(rules.figures.input, rules.claims.output, rules.paper_figures.input),

@@ -37,17 +37,18 @@ def stop(message):
 
 
 def apply_layers():
-    """Lay the scale's settings under those of --configfile and --config. Returns what is not as in the scale."""
+    """Lay the scale's settings under those of --configfile and --config. Returns what is not as in the scale, and
+    how many keys the scale sets."""
     options = workflow.config_settings
     try:
-        layers, changes = settings.layered(
+        layers, changes, set_by_scale = settings.layered(
             WORKFLOW, options.configfiles or [], options.config, options.config_args or [], "--report" in sys.argv
         )
     except InputError as error:
         stop(error)
     config.clear()
     config.update(layers)
-    return changes
+    return changes, set_by_scale
 
 
 def check_config():
@@ -158,6 +159,20 @@ def identities(wildcards, output):
     return RESULTS.identities_text(output)
 
 
+def for_all(figures, claims, others):
+    """Input function of the default target: the figures of the pretrained model and the claims.
+
+    For a report it gives the results that there are, those of models of their own (`others`) included.
+    """
+
+    def for_all_of(wildcards):
+        if workflow.execution_settings is not None:
+            return [*figures, *claims]
+        return [path for path in [*figures, *claims, *others] if os.path.exists(path)]
+
+    return for_all_of
+
+
 def at_scale(**values):
     """The value for the configured scale."""
     return values[config["scale"]]
@@ -174,7 +189,7 @@ def figure_files(*targets):
     return expand(f"{FOLDER}/figures/{{figure}}.{{suffix}}", figure=figures, suffix=["pdf", "png", "csv"])
 
 
-CHANGES = apply_layers()
+CHANGES, SET_BY_SCALE = apply_layers()
 check_config()
 FOLDER = f"results/{config['name']}"
 GUARDED, MARKED = [], []  # filled when the guard has spoken, and when a job is found that must run again
@@ -184,8 +199,8 @@ except InputError as error:
     stop(error)
 if workflow.is_main_process:
     logger.info(
-        f"{FOLDER}: scale {config['scale']}, seeds {', '.join(map(str, config['seeds']))}; "
-        f"{len(settings.flattened(CHANGES))} keys are not as in the scale, see {FOLDER}/changes.yaml."
+        f"Results: {FOLDER}/. Scale {config['scale']} sets {SET_BY_SCALE} keys of config.yaml, this call "
+        f"{len(settings.flattened(CHANGES))} more; what they are merged to: {FOLDER}/config.yaml."
     )
 
 # The conda environment of every rule that loads a model.

@@ -50,8 +50,8 @@ def read_yaml(path: str | Path) -> Config:
 
 def layered(
     workflow: Path, configfiles: Iterable[str | Path], given: Config, arguments: Iterable[str], reporting: bool
-) -> tuple[Config, Config]:
-    """The merged configuration, and the part of it that differs from its scale's.
+) -> tuple[Config, Config, int]:
+    """The merged configuration, the part of it that differs from its scale's, and how many keys the scale sets.
 
     Layers, each over the last: config.yaml, workflow/scales/<scale>.yaml, `configfiles`, and `given`, the values of
     --config as Snakemake reads them; `arguments` are the same as they were typed, so that a name stays text. For a
@@ -70,15 +70,32 @@ def layered(
     scale = over.get("scale", base["scale"])
     if scale not in SCALES:
         raise InputError(f"config: scale: {scale!r} is not one of {', '.join(SCALES)}: choose one of them")
-    at_scale = whole(merged(merged(base, read_yaml(workflow / "scales" / f"{scale}.yaml")), {"scale": scale}))
+    set_by_scale = read_yaml(workflow / "scales" / f"{scale}.yaml")
+    at_scale = whole(merged(merged(base, set_by_scale), {"scale": scale}))
     config = merged(at_scale, over)
     if config["name"] is None:
         config["name"] = scale
     check_name(config["name"], scale)
-    made = Path("results", config["name"], "config.yaml")
-    if reporting and made.exists():
-        config = read_yaml(made)
-    return config, difference(at_scale, config)
+    if reporting:
+        config = read_yaml(_made_config(config["name"], named="name" in over or "scale" in over))
+    changes = difference({**at_scale, "name": config["name"]}, config)
+    return config, changes, len(flattened(set_by_scale))
+
+
+def _made_config(name: str, named: bool) -> Path:
+    """The merged configuration beside the results called `name`, or beside the only results there are if none are
+    `named`. Raises InputError if there is none."""
+    made = Path("results", name, "config.yaml")
+    others = sorted(Path("results").glob("*/config.yaml"))
+    if not made.exists() and not named and len(others) == 1:
+        made = others[0]
+    if not made.exists():
+        there = ", ".join(path.parent.name for path in others)
+        raise InputError(
+            f"{made.parent}: there are no results to report on: "
+            + (f"choose others by --config name=..., one of {there}" if others else "run the workflow first")
+        )
+    return made
 
 
 def check_name(name: Any, scale: str) -> None:
