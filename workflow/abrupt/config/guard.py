@@ -77,7 +77,8 @@ def refusal(runs: list[DifferentRun], results: Results, arguments: list[str]) ->
     suggested = f"{name}-{change[1]}{change[2]}" if change else f"{name}-new"
     suggested = re.sub(r"[^\w.-]", "", suggested)
     free = next(path for number in range(1, 10**6) if not Path(path := f"{results.folder}.{number}").exists())
-    aside = shlex.join(["mv", *(os.path.relpath(path, os.getenv("PWD")) for path in (results.folder, free))])
+    elsewhere = any(argument in ("-d", "--directory") for argument in arguments)
+    aside = shlex.join(["mv", *(os.path.abspath(path) if elsewhere else path for path in (results.folder, free))])
     lines = [
         f"{results.folder} holds runs that were trained {'by other code' if _code_alone(runs) else 'otherwise'} than "
         "this configuration asks for (what differs, and what they took):",

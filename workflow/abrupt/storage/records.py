@@ -21,6 +21,7 @@ from abrupt.storage.identity import Identity, configuration, curve_digest, diffe
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "cvxpy", "matplotlib", "h5py")
 WEIGHTS = ".safetensors"
 METADATA_KEY = "abrupt"
+ALIKE = {"pretraining": None}
 
 
 @cache
@@ -183,7 +184,8 @@ def explained_difference(record: dict[str, Any], wanted: Identity) -> list[str]:
     """What differs between a result that has `record` and one of the identity `wanted`: keys with their values, then
     the definitions of code that are new, gone or changed."""
     found = record["identity"]
-    differences = differing_keys(configuration(found), configuration(wanted))
+    # A component run has the sections of the run that it starts from: a difference there is one here.
+    differences = differing_keys({**configuration(found), **ALIKE}, {**configuration(wanted), **ALIKE})
     if found["code"]["digest"] != wanted["code"]["digest"]:
         old, new = record["definitions"], definitions_behind(*wanted["code"]["entries"])
         changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
