@@ -37,6 +37,13 @@ class Checkout:
         return self.snakemake("--config", "scale=smoke", "--", *arguments)
 
 
+def pytest_collection_modifyitems(items):
+    """Where tests run side by side, one process has all that rest on the one complete run, so that it is made once."""
+    for item in items:
+        if "smoke_run" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("smoke"))
+
+
 @pytest.fixture(scope="session")
 def new_checkout(tmp_path_factory):
     """A function that makes a fresh copy called by a name."""
