@@ -169,12 +169,12 @@ def test_baselines_complete_the_matrices_that_the_model_is_given():
     model = completion.measure({0: Copying()}, TASK, 0, 20, shifts)
     table = baselines.measure(TASK, 0, 20, shifts, regularisation=[0.01], processes=1)
     methods = ["nuclear_norm", "alternating_least_squares", "column_space_oracle"]
-    for rank, of_rank in table.groupby("rank"):
-        regularised = of_rank["method"] == "regularised_nuclear_norm"
-        assert sorted(of_rank["method"].unique()) == sorted([*methods, *["regularised_nuclear_norm"] * (rank == 2)])
-        assert of_rank["regularisation"].isna().equals(~regularised)
-        for _, of_method in of_rank.groupby("method"):
-            pair = of_method.merge(model, on=[*TASK_COLUMNS, "matrix"])
+    for rank, at_rank in table.groupby("rank"):
+        regularised = at_rank["method"] == "regularised_nuclear_norm"
+        assert sorted(at_rank["method"].unique()) == sorted([*methods, *["regularised_nuclear_norm"] * (rank == 2)])
+        assert at_rank["regularisation"].isna().equals(~regularised)
+        for _, completed in at_rank.groupby("method"):
+            pair = completed.merge(model, on=[*TASK_COLUMNS, "matrix"])
             assert len(pair) == 20 and (pair["nuclear_norm_truth_x"] == pair["nuclear_norm_truth_y"]).all()
 
 
@@ -211,7 +211,7 @@ def test_error_of_a_mean_over_masked_entries_by_hand():
 def test_shift_that_leaves_no_matrix_is_one_line_that_names_it():
     shifts = NO_SHIFTS | {"factor_scale": {"gaussian": [100]}}
     with pytest.raises(InputError, match=r"with factor_law gaussian, factor_scale 100, none of 20 matrices has"):
-        completion.held_out_of_each(TASK, shifts, 20, seed=0)
+        completion.held_out_per_task(TASK, shifts, 20, seed=0)
 
 
 class Numbering(nn.Module):

@@ -291,7 +291,7 @@ def test_hooks_see_the_tensors_that_they_are_documented_to_see(case):
     config, (batch, length) = model.config, tokens.shape
     heads, layers = config.num_attention_heads, config.num_hidden_layers
     torch.testing.assert_close(prediction, model(tokens), atol=1e-5, rtol=0)
-    assert [len(of_place) for of_place in seen.values()] == [layers, layers, layers + 1]
+    assert [len(layers_seen) for layers_seen in seen.values()] == [layers, layers, layers + 1]
     assert seen["context"][0].shape == (batch, heads, length, config.hidden_size // heads)
     torch.testing.assert_close(seen["hidden"][0], model.embeddings(tokens))
     torch.testing.assert_close(model.read_out(seen["hidden"][layers]).squeeze(-1), prediction)

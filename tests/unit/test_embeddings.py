@@ -153,9 +153,9 @@ def test_shares_of_a_grid_are_the_variances_of_its_parts():
     random = np.random.default_rng(0)
     rows, columns = 3 * random.normal(size=(3, 5)), random.normal(size=(4, 5))
     scores = position_scores(position_table({0: Embedded(positions=grid(rows, columns))})).iloc[0]
-    of_rows, of_columns = rows.var(0).sum(), columns.var(0).sum()
-    assert scores["share_row"] == pytest.approx(of_rows / (of_rows + of_columns), rel=1e-5)
-    assert scores["share_column"] == pytest.approx(of_columns / (of_rows + of_columns), rel=1e-5)
+    between_rows, between_columns = rows.var(0).sum(), columns.var(0).sum()
+    assert scores["share_row"] == pytest.approx(between_rows / (between_rows + between_columns), rel=1e-5)
+    assert scores["share_column"] == pytest.approx(between_columns / (between_rows + between_columns), rel=1e-5)
     assert scores["share_rest"] == pytest.approx(0, abs=1e-6)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from abrupt.models.bert import BertConfig
-from abrupt.models.gpt import Gpt, build_model, initialise
+from abrupt.models.gpt import Gpt, build_decoder, initialise
 from abrupt.sampling import Batch, make_generator, sample_batch, token_ids
 from abrupt.task import Task
 from abrupt.training.next_token import NextTokenPrediction, marginal_entropy, mean_attention, sequences
@@ -83,7 +83,7 @@ def case():
 
 
 def initialised(seed=0, std=0.3):
-    model = build_model(TASK, {key: getattr(CONFIG, key) for key in CONFIG.__dataclass_fields__})
+    model = build_decoder(TASK, {key: getattr(CONFIG, key) for key in CONFIG.__dataclass_fields__})
     initialise(model, make_generator(seed, "gpt/init"), embedding_std=std, weight_std=std)
     return model
 

@@ -12,8 +12,8 @@ from abrupt.analyses.attention import (
     KEY_GROUPS,
     QUERY_GROUPS,
     extract,
-    groups_of_heads,
     mask_patterns,
+    measure_head_groups,
     random_masks,
 )
 from abrupt.models.bert import Bert, BertConfig, Hooks, initialise
@@ -45,11 +45,11 @@ def batch():
     return sample_batch(TASK, 9, 0, "analysis")
 
 
-def make_scores(**of_heads):
+def make_scores(**heads):
     """A table of scores: for each head of layer 1 a dict of its scores, 0 on the groups that it leaves out."""
     return pd.DataFrame(
         {"layer": 1, "head": number + 1, "key_group": group, "score": scores.get(group, 0.0)}
-        for number, scores in enumerate(of_heads.values())
+        for number, scores in enumerate(heads.values())
         for group in KEY_GROUPS
     )
 
@@ -81,7 +81,7 @@ def test_uniform_attention_scores_at_chance_and_is_in_no_group(batch):
     attributes = {"seed": 0, "step": 0, "query_groups": QUERY_GROUPS, "key_groups": KEY_GROUPS}
     scores = tidy_shares(attributes, {"random": extraction._asdict()})
     np.testing.assert_allclose(scores["score"], 0, atol=1e-6)
-    groups = groups_of_heads(uniform, TASK, batch)
+    groups = measure_head_groups(uniform, TASK, batch)
     assert len(groups) == LAYERS * HEADS and set(groups) == {"other"}
 
 
@@ -96,7 +96,7 @@ def test_head_planted_on_its_row_is_a_row_head(bert, batch):
             weights = torch.where(heads[:, :, None, None], maps, 1 / 12)
             return torch.zeros(tokens.shape), weights.expand(len(tokens), *weights.shape)
 
-    groups = groups_of_heads(Planted(), TASK, batch)
+    groups = measure_head_groups(Planted(), TASK, batch)
     assert groups[groups != "other"].to_dict() == {(2, 3): "same_row"}
 
 
@@ -174,8 +174,8 @@ def test_every_head_and_every_group_is_ablated_in_both_ways(bert, batch, groups)
     _, ablated = intact_and_ablated(head_ablation.ablate(bert, TASK, batch, groups))
     heads = ablated[ablated["target"] == "head"]
     assert len(heads) == 2 * LAYERS * HEADS and set(heads["heads"]) == {1}
-    of_groups = ablated[ablated["target"] == "group"]
-    assert of_groups[["group", "heads", "replacement"]].values.tolist() == [
+    group_rows = ablated[ablated["target"] == "group"]
+    assert group_rows[["group", "heads", "replacement"]].values.tolist() == [
         [group, number, replacement]
         for group, number in [("same_row", 2), ("other", 4)]
         for replacement in ("batch_mean", "uniform")
@@ -204,7 +204,9 @@ def test_all_heads_uniform_is_the_model_with_zero_queries(bert, batch):
 
 def test_heads_are_grouped_on_the_matrices_that_they_are_scored_on(monkeypatch, groups):
     grouped_on = []
-    monkeypatch.setattr(head_ablation, "groups_of_heads", lambda model, task, batch: grouped_on.append(batch) or groups)
+    monkeypatch.setattr(
+        head_ablation, "measure_head_groups", lambda model, task, batch: grouped_on.append(batch) or groups
+    )
     head_ablation.measure({100: make_bert(1)}, TASK, seed=3, matrices=9, attention_matrices=20)
     assert torch.equal(grouped_on[0].target, mask_patterns(TASK, 20, 3)["random"].target)
 
@@ -212,7 +214,7 @@ def test_heads_are_grouped_on_the_matrices_that_they_are_scored_on(monkeypatch, 
 def test_heads_are_grouped_by_the_last_step_at_every_step():
     models = {100: make_bert(1), 200: make_bert(2)}
     table = head_ablation.measure(models, TASK, seed=0, matrices=9, attention_matrices=20)
-    last = groups_of_heads(models[200], TASK, random_masks(TASK, 20, 0))
+    last = measure_head_groups(models[200], TASK, random_masks(TASK, 20, 0))
     for step in models:
         chosen = (table["step"] == step) & (table["target"] == "head") & (table["replacement"] == "uniform")
         assert table[chosen]["group"].tolist() == last.tolist()

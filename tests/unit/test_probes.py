@@ -176,9 +176,9 @@ def test_zero_targets_do_not_count_for_the_cosine():
 
 
 def test_error_of_the_mean_is_1_in_its_own_units(table):
-    of_mean = table[table.index.get_level_values("layer").isna()]
-    np.testing.assert_allclose(of_mean["relative_mse"], 1, rtol=1e-12)
-    np.testing.assert_allclose(of_mean["relative_mse_se"], 0, atol=1e-12)
+    mean_rows = table[table.index.get_level_values("layer").isna()]
+    np.testing.assert_allclose(mean_rows["relative_mse"], 1, rtol=1e-12)
+    np.testing.assert_allclose(mean_rows["relative_mse_se"], 0, atol=1e-12)
 
 
 def test_moving_entries_is_permuting_the_embeddings_of_a_bert(batch):

@@ -38,7 +38,7 @@ CONFIG = merged(
     },
 )
 SIZES = [3, 4, 5]
-MIXTURE = MatrixCompletion.from_config(Task(**{**CONFIG["task"], "max_value": 1}), SIZES)
+MIXTURE = MatrixCompletion.for_sizes(Task(**{**CONFIG["task"], "max_value": 1}), SIZES)
 
 
 def changed_keys(name):
@@ -67,10 +67,8 @@ def test_a_run_changes_what_its_name_says_and_nothing_else(name, keys):
 
 
 def test_the_member_with_the_main_run_s_values_is_one_run_for_all_sweeps():
-    of_family = families(CONFIG)
-    assert set.intersection(*(set(of_family[name]) for name in ("width", "depth", "heads"))) == {
-        "width64_depth3_heads4"
-    }
+    runs = families(CONFIG)
+    assert set.intersection(*(set(runs[name]) for name in ("width", "depth", "heads"))) == {"width64_depth3_heads4"}
 
 
 def test_the_mlp_keeps_its_ratio_to_the_width():
@@ -189,4 +187,4 @@ def test_a_size_that_no_update_drew_has_no_error():
 
 
 def test_one_task_is_logged_as_before():
-    assert MatrixCompletion.from_config(Task(**CONFIG["task"]), []).columns == COLUMNS
+    assert MatrixCompletion.for_sizes(Task(**CONFIG["task"]), []).columns == COLUMNS

@@ -1,4 +1,4 @@
-"""Extract attention maps and head scores of each checkpoint, for each mask pattern, to an HDF5 file of its own."""
+"""Extract attention maps and head shares of each checkpoint under each mask pattern, one HDF5 file a checkpoint."""
 
 from abrupt.job import job_log
 

@@ -1,4 +1,4 @@
-"""Complete the held-out matrices by classical methods: needs no model, so it runs beside pretraining."""
+"""Complete the held-out matrices by classical methods. This needs no model, so it runs beside pretraining."""
 
 from abrupt.job import job_log
 

@@ -1,4 +1,4 @@
-"""Judge the paper's claims on this run: a tidy table and a page to read."""
+"""Judge the paper's claims on this run, and write a tidy table and a page to read."""
 
 from abrupt.job import job_log
 
@@ -16,7 +16,7 @@ with job_log(snakemake.log[0]):
     seeds, components = options["seeds"], options["components"]
     runs = {}
     for i, seed in enumerate(seeds):
-        # Components vary slowest in the list of inputs, seeds fastest.
+        # The list of inputs has every seed of the first component, then every seed of the next.
         curves = dict(zip(components, inputs.components[i :: len(seeds)], strict=True))
         tables = {name: inputs[name][i] for name in identity["inputs"] if name != "components"}
         runs[seed] = SeedRun(

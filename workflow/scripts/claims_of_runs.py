@@ -1,4 +1,4 @@
-"""Judge the claim about runs of their own, from the tables behind their figures: a tidy table and a page to read."""
+"""Judge the claim about runs of their own from the tables behind their figures, and write a table and a page."""
 
 from abrupt.job import job_log
 

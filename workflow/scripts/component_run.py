@@ -1,4 +1,4 @@
-"""Re-initialise one component of the pretrained model and train it alone, the rest frozen."""
+"""Re-initialise one component of the pretrained model and train it alone. The rest is frozen."""
 
 from abrupt.job import job_log
 

@@ -1,4 +1,4 @@
-"""Average the decoder's attention weights over held-out matrices, to one HDF5 file for each checkpoint."""
+"""Average the decoder's attention weights over held-out matrices, and write one HDF5 file for each checkpoint."""
 
 from abrupt.job import job_log
 

@@ -1,4 +1,4 @@
-"""Train the decoder from scratch; write the loss curve and the weights at the listed steps."""
+"""Train the decoder from scratch, and write its loss curve and its weights at the listed steps."""
 
 from abrupt.job import job_log
 

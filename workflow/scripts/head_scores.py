@@ -1,4 +1,4 @@
-"""What each head attends to, at every extracted step of one seed, as a tidy table."""
+"""Write a tidy table of what each head attends to, at every extracted step of one seed."""
 
 from abrupt.job import job_log
 

@@ -1,4 +1,4 @@
-"""Train all parameters from scratch; write the loss curve and the weights at the listed steps."""
+"""Train all parameters from scratch, and write the loss curve and the weights at the listed steps."""
 
 from abrupt.job import job_log
 
@@ -18,5 +18,5 @@ with job_log(snakemake.log[0]):
     names = [name for name, _ in model.named_parameters()]
     stds = identity["model"]["embedding_init_std"], identity["model"]["weight_init_std"]
     initialise(model, names, make_generator(identity["seed"], "init"), *stds)
-    objective = MatrixCompletion.of_sizes(task, identity["pretrain"].get("sizes", []))
+    objective = MatrixCompletion.for_sizes(task, identity["pretrain"].get("sizes", []))
     train_job(snakemake, identity, device, model, names, objective, stream="pretrain")

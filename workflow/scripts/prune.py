@@ -1,4 +1,4 @@
-"""List the training runs in the store that no results were made from, with their sizes, or remove them."""
+"""List, or remove, the training runs in the store that no results were made from. Each has a line with its size."""
 
 from abrupt.job import job_log
 

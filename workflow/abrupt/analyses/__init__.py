@@ -1,7 +1,8 @@
-"""One module an experiment: its `measure(models, task, seed, matrices, **options)` gives a tidy table.
+"""The analyses of checkpoints, with one experiment in each module.
 
-`models` maps steps to models, in the order of training. Most experiments measure one model on one batch
-of held-out matrices; `per_checkpoint` makes the rest of them.
+A module's `measure(models, task, seed, matrices, **options)` returns a tidy table. `models` maps each step to its
+model, in the order of training. Most experiments measure one model at a time on a batch of held-out matrices: they
+define that measurement, and `per_checkpoint` makes `measure` of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,34 +14,41 @@ from abrupt.models.bert import Bert
 from abrupt.sampling import Batch, sample_batch
 from abrupt.task import Task
 
-# Of the held-out matrices: the same for every model, and for all analyses and baselines of as many matrices. With
-# another number of them the stream gives others.
+# The random stream of the held-out matrices. Every model, analysis and baseline that takes the same number of matrices
+# gets the same ones. Another number gives other matrices.
 STREAM = "analysis"
 
 
 def held_out(task: Task, matrices: int, seed: int) -> Batch:
-    """The held-out matrices of `task`."""
+    """Draw `matrices` held-out matrices of `task`."""
     return sample_batch(task, matrices, seed, STREAM)
 
 
 def per_checkpoint(
-    of_model: Callable[..., pd.DataFrame], sample: Callable[[Task, int, int], Batch] = held_out
+    measure_model: Callable[..., pd.DataFrame], sample: Callable[[Task, int, int], Batch] = held_out
 ) -> Callable[..., pd.DataFrame]:
-    """`of_model(model, task, batch, **options)` on the same batch at every step: its rows, with a column `step`."""
+    """Make a `measure` that calls `measure_model(model, task, batch, **options)` at every step.
+
+    Every step gets the same batch, which `sample(task, matrices, seed)` draws. The table has the rows of all steps and
+    a column `step`.
+    """
 
     def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, **options) -> pd.DataFrame:
         batch = sample(task, matrices, seed)
         tables = []
         for step, model in models.items():
-            tables.append(of_model(model, task, batch.to(model.device), **options).assign(step=step))
+            tables.append(measure_model(model, task, batch.to(model.device), **options).assign(step=step))
         return pd.concat(tables, ignore_index=True)
 
     return measure
 
 
 def ratio_of_sums(numerator: Tensor, denominator: Tensor) -> tuple[float, float]:
-    """sum(numerator) / sum(denominator) and its standard error, both (B,) with one value for each independent
-    matrix; nan where undefined. A mean over entries is one: its error counts matrices, not entries."""
+    """Return sum(numerator) / sum(denominator) and its standard error, each nan where it is undefined.
+
+    Both arguments are (B,), with one value for each of B independent matrices. A mean over entries is such a ratio, so
+    its standard error counts matrices: the entries of one matrix are not independent.
+    """
     numerator, denominator = numerator.double(), denominator.double()
     ratio = numerator.sum() / denominator.sum()
     deviation = numerator - ratio * denominator
@@ -50,8 +58,11 @@ def ratio_of_sums(numerator: Tensor, denominator: Tensor) -> tuple[float, float]
 
 
 def mean_errors(prediction: Tensor, batch: Batch) -> dict[str, float]:
-    """mse_all, mse_observed and mse_masked, means over entries, each followed by its standard error over matrices,
-    <name>_se. `prediction` is (B, rows*columns)."""
+    """Return mse_all, mse_observed and mse_masked, each followed by its standard error <name>_se.
+
+    They are means over entries, and the standard errors are over matrices (see `ratio_of_sums`). `prediction` is (B,
+    rows*columns).
+    """
     squared = (prediction - batch.target.flatten(1)) ** 2
     observed = batch.observed.flatten(1)
     errors = {}

@@ -1,8 +1,8 @@
-"""Activation patching: the model reads X, but some of its activations are those that it has on -X.
+"""Activation patching: the model reads a matrix X, but some of its activations are those that it has on -X.
 
-Both inputs have the same mask, so that the MASK tokens are the same and all else has the other sign. What a patch
-does is measured on the line from the clean prediction (on X) to the donor's (on -X). The authors' released script
-patches the last layer's context vectors; here it is every layer and every head.
+Both inputs have the same mask, so the MASK tokens stay and every value changes its sign. An effect says how far a patch
+moves the predictions from those on X (clean) to those on -X (the donor's). The authors' released script patches the
+context vectors of the last layer. This analysis patches every layer and every head.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from abrupt.task import Task
 
 
 class Activations(NamedTuple):
-    """What one forward pass held, by layer: `context` and `hidden` as in Hooks; prediction (B, T)."""
+    """The prediction (B, T) of one forward pass, and the tensors of each layer that the hooks of the same names see."""
 
     prediction: Tensor
     context: list[Tensor]
@@ -27,7 +27,7 @@ class Activations(NamedTuple):
 
 
 def record(model: Bert, tokens: Tensor) -> Activations:
-    """The activations of `model` on `tokens` (B, T)."""
+    """Run `model` on `tokens` (B, T) and return its activations."""
     context, hidden = [], []
 
     def keep(kept: list[Tensor], tensor: Tensor) -> Tensor:
@@ -39,7 +39,10 @@ def record(model: Bert, tokens: Tensor) -> Activations:
 
 
 def patch_hidden(donor: Activations, layer: int, positions: Tensor) -> Hooks:
-    """Hooks that take the hidden states after `layer` (0: the embeddings) from `donor` at `positions`, bool (B, T)."""
+    """Return hooks that take the hidden states after `layer` from `donor` at `positions`, bool (B, T).
+
+    Layer 0 means the embeddings.
+    """
 
     def hidden(at: int, own: Tensor) -> Tensor:
         return torch.where(positions[..., None], donor.hidden[at], own) if at == layer else own
@@ -48,34 +51,37 @@ def patch_hidden(donor: Activations, layer: int, positions: Tensor) -> Hooks:
 
 
 def patch_context(donor: Activations, heads: Tensor) -> Hooks:
-    """Hooks that take the context vectors of the chosen `heads`, bool (layers, heads), from `donor`."""
+    """Return hooks that take the context vectors of the chosen `heads`, bool (layers, heads), from `donor`."""
     return Hooks(context=lambda layer, own: torch.where(heads[layer][:, None, None], donor.context[layer], own))
 
 
 def patches(model: Bert, batch: Batch, donor: Activations) -> Iterator[tuple[dict, Hooks]]:
-    """Every patch: its columns of the table, and its hooks."""
+    """Yield every patch: the columns that name it in the table, and its hooks."""
     observed = batch.observed.flatten(1)
     for layer in range(len(donor.hidden)):
         for entries, positions in {"observed": observed, "masked": ~observed}.items():
             yield {"site": f"hidden_{entries}", "layer": layer}, patch_hidden(donor, layer, positions)
     none = torch.zeros(len(donor.context), donor.context[0].shape[1], dtype=torch.bool, device=model.device)
     for layer in range(len(none)):
-        of_layer = none.clone()
-        of_layer[layer] = True
-        yield {"site": "attention", "layer": layer + 1}, patch_context(donor, of_layer)
+        whole_layer = none.clone()
+        whole_layer[layer] = True
+        yield {"site": "attention", "layer": layer + 1}, patch_context(donor, whole_layer)
         for head in range(len(none[layer])):
-            of_head = none.clone()
-            of_head[layer, head] = True
-            yield {"site": "head", "layer": layer + 1, "head": head + 1}, patch_context(donor, of_head)
+            single_head = none.clone()
+            single_head[layer, head] = True
+            yield {"site": "head", "layer": layer + 1, "head": head + 1}, patch_context(donor, single_head)
     yield {"site": "all_attention"}, patch_context(donor, ~none)
 
 
 def effects(patched: Tensor, clean: Tensor, donor: Tensor, observed: Tensor) -> dict[str, float]:
-    """How far the predictions `patched` are on the way from `clean` to `donor`, all (B, T).
+    """Return how far the predictions `patched` have moved from `clean` to `donor`. All arguments are (B, T).
 
-    effect_<entries> = sum (patched - clean)(donor - clean) / sum (donor - clean)^2 over the masked or the observed
-    entries: 0 for the clean prediction, 1 for the donor's, nan if these do not differ. With its standard error over
-    matrices, <name>_se, and difference_<entries>, the root mean square of donor - clean.
+    There are three values for each of two groups of entries, masked and observed:
+
+        effect_<entries>      sum (patched - clean)(donor - clean) / sum (donor - clean)^2, which is 0 for the clean
+                              prediction, 1 for the donor's, and nan if these do not differ
+        effect_<entries>_se   the standard error of the effect over matrices
+        difference_<entries>  the root mean square of donor - clean
     """
     result = {}
     for name, chosen in {"masked": ~observed, "observed": observed}.items():
@@ -88,11 +94,15 @@ def effects(patched: Tensor, clean: Tensor, donor: Tensor, observed: Tensor) -> 
 
 @torch.no_grad()
 def patch(model: Bert, task: Task, batch: Batch) -> pd.DataFrame:
-    """One row a patch, with the columns of `effects`.
+    """Return one row for each patch, with the columns of `effects`.
 
-    site and layer say what is patched: `hidden_observed` and `hidden_masked` the hidden states at the observed or
-    the masked entries after a layer (0: the embeddings), `attention` what all heads of a layer (from 1) read at
-    every entry, `head` what one head (from 1) reads, `all_attention` what all heads of all layers read.
+    The column `site` says what is patched:
+
+        hidden_observed  the hidden states at observed entries after `layer` (0 means the embeddings)
+        hidden_masked    the hidden states at masked entries after `layer`
+        attention        what all heads of `layer` (from 1) read, at every entry
+        head             what one `head` (from 1) of `layer` reads, at every entry
+        all_attention    what all heads of all layers read, at every entry
     """
     clean = model(batch.tokens)
     donor = record(model, tokenise(task, -batch.target, batch.observed))

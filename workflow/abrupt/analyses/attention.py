@@ -1,4 +1,4 @@
-"""Attention maps and what heads attend to (paper, Figures 4, 5, 22 and 23)."""
+"""Attention maps, and how each head shares its attention among groups of positions (paper, Figures 4, 5, 22, 23)."""
 
 from typing import NamedTuple
 
@@ -18,13 +18,19 @@ KEY_GROUPS = ("same_row", "same_column", "self", "observed", "masked")
 
 
 class Extraction(NamedTuple):
-    """Arrays of one mask pattern; T = rows*columns positions, S single samples.
+    """What is measured under one mask pattern, for T = rows*columns positions and S single samples.
 
-    attention_mean (layers, heads, T, T): mean attention weights over the matrices, query then key.
-    head_share (layers, heads, 3, 5): mean share of a query's attention that goes to each of KEY_GROUPS,
-    over the queries in each of QUERY_GROUPS; same_row and same_column leave out the query itself.
-    uniform_share (3, 5): the same for a head that attends to every position alike.
-    sample_*: S single matrices, their masks, tokens, predictions (S, rows, columns) and attention.
+        attention_mean     the attention weights, averaged over matrices, (layers, heads, query T, key T)
+        head_share         the share of a query's attention that goes to each of KEY_GROUPS, averaged over the queries
+                           in each of QUERY_GROUPS, (layers, heads, 3, 5)
+        uniform_share      the same shares for a head that attends to every position alike, (3, 5)
+        sample_matrix      single matrices, (S, rows, columns)
+        sample_observed    their masks, (S, rows, columns)
+        sample_tokens      their tokens, (S, T)
+        sample_prediction  the predictions for them, (S, rows, columns)
+        sample_attention   their attention weights, (S, layers, heads, query T, key T)
+
+    The key groups same_row and same_column leave out the query itself.
     """
 
     attention_mean: np.ndarray
@@ -50,16 +56,20 @@ DIMENSIONS = {
 
 
 def random_masks(task: Task, num_matrices: int, seed: int) -> Batch:
-    """The matrices that attention is averaged over and heads are scored on, with random masks."""
+    """Draw matrices with random masks. Attention is averaged over them, and heads are scored on them."""
     return sample_batch(task, num_matrices, seed, "attention")
 
 
 def mask_patterns(task: Task, num_matrices: int, seed: int) -> dict[str, Batch]:
-    """One batch for random masks and one for each structured mask, on the same matrices.
+    """Return one batch for each mask pattern, all of the same matrices.
 
-    masked_rows (paper, Figure 5): the middle and the last row are masked but for one entry each, in
-    the second and the last but one column; at 7 x 7, counting from 0, rows 3 and 6 with (3,1) and
-    (6,5) observed. masked_columns is its transpose. All other entries are observed.
+        random          each entry is masked at random
+        masked_rows     the middle and the last row are masked, except for one entry each, in the second and in the last
+                        but one column (paper, Figure 5); at 7 x 7, counted from 0, these are rows 3 and 6, where (3,1)
+                        and (6,5) are observed
+        masked_columns  the transpose of masked_rows
+
+    In the two structured masks all other entries are observed.
     """
     random = random_masks(task, num_matrices, seed)
     observed_rows = torch.ones(task.rows, task.columns, dtype=torch.bool)
@@ -81,7 +91,7 @@ def _with_mask(task: Task, target: Tensor, observed: Tensor) -> Batch:
 
 
 def key_groups(task: Task, observed: Tensor) -> Tensor:
-    """Which keys belong to which of KEY_GROUPS for each query: observed (B, T) -> bool (5, B, T, T)."""
+    """Return which keys are in which of KEY_GROUPS, for each query: observed (B, T) -> bool (5, B, query T, key T)."""
     batch_size, length = observed.shape
     position = torch.arange(length, device=observed.device)
     row, column = position // task.columns, position % task.columns
@@ -96,13 +106,16 @@ def key_groups(task: Task, observed: Tensor) -> Tensor:
 
 
 def query_groups(observed: Tensor) -> Tensor:
-    """Which queries belong to which of QUERY_GROUPS: observed (B, T) -> bool (3, B, T)."""
+    """Return which queries are in which of QUERY_GROUPS: observed (B, T) -> bool (3, B, T)."""
     return torch.stack([torch.ones_like(observed), observed, ~observed])
 
 
 def share_sums(task: Task, weights: Tensor, observed: Tensor) -> Tensor:
-    """Attention mass by group, summed over samples and queries: weights (B, ..., T, T) and observed
-    (B, T) -> (..., query_group, key_group), float64."""
+    """Sum the attention mass on each key group over matrices and over the queries of each query group.
+
+    `weights` is (B, ..., query T, key T) and `observed` (B, T). The result is (..., 3 query groups, 5 key groups),
+    float64.
+    """
     keys = key_groups(task, observed).to(weights.dtype)
     queries = query_groups(observed).to(weights.dtype)
     mass = torch.einsum("b...qk,gbqk->b...qg", weights, keys)
@@ -111,7 +124,11 @@ def share_sums(task: Task, weights: Tensor, observed: Tensor) -> Tensor:
 
 @torch.no_grad()
 def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extraction:
-    """Stream `batch` through the model in chunks: memory does not grow with the number of matrices."""
+    """Measure the attention of `model` on `batch`, and keep the first `num_samples` matrices singly.
+
+    The batch passes through the model in chunks, so the attention weights take the same memory for any number of
+    matrices.
+    """
     attention_sum, share_sum, uniform_sum, query_count = 0, 0, 0, 0
     predictions, sample_weights = [], []
     for tokens, observed in zip(
@@ -124,7 +141,7 @@ def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extracti
         uniform_sum = uniform_sum + share_sums(task, uniform, observed)
         query_count = query_count + query_groups(observed).sum((1, 2))[:, None]
         wanted = num_samples - sum(map(len, predictions))
-        if wanted > 0:  # a copy, for a view would keep the whole chunk
+        if wanted > 0:  # cloned, because a view would keep the whole chunk in memory
             predictions.append(prediction[:wanted].clone())
             sample_weights.append(weights[:wanted].clone())
     shape = (-1, task.rows, task.columns)
@@ -141,8 +158,8 @@ def extract(model: Bert, task: Task, batch: Batch, num_samples: int) -> Extracti
     return Extraction(*(array.cpu().numpy() for array in arrays))
 
 
-def groups_of_heads(model: Bert, task: Task, batch: Batch) -> pd.Series:
-    """`head_groups` by the attention of `model` on `batch`, whose masks are random."""
+def measure_head_groups(model: Bert, task: Task, batch: Batch) -> pd.Series:
+    """Return the `head_groups` of `model`, measured on `batch`, whose masks must be random."""
     extraction = extract(model, task, batch, num_samples=1)
     attributes = {"seed": 0, "step": 0, "query_groups": QUERY_GROUPS, "key_groups": KEY_GROUPS}
     return head_groups(overall_scores(tidy_shares(attributes, {"random": extraction._asdict()})))

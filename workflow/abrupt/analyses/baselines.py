@@ -1,4 +1,7 @@
-"""Classical completion of the matrices that `completion` gives to the model: needs none (paper, Figures 3 and 19)."""
+"""Classical methods complete the matrices that `completion` gives to the model (paper, Figures 3 and 19).
+
+No model is needed.
+"""
 
 import logging
 import math
@@ -11,32 +14,38 @@ import torch
 from tqdm import tqdm
 
 from abrupt.analyses.classical import alternating_least_squares, column_space_oracle, nuclear_norm, side_by_side
-from abrupt.analyses.completion import held_out_of_each, per_matrix_errors, tagged
+from abrupt.analyses.completion import held_out_per_task, per_matrix_errors, with_task_columns
 from abrupt.sampling import Batch
 from abrupt.task import FACTOR_VARIANCE, Task
 
 logger = logging.getLogger(__name__)
 
-
-# Of alternating least squares, over the variance of a factor's entry. The last is a compromise: a smaller one is better
-# where the observed entries determine the matrix, at rank 1 and few masked, and worse elsewhere.
+# Alternating least squares uses these ridges one after the other, times the variance of a factor's entry. The last one
+# is a compromise: a smaller one gives smaller errors where the observed entries determine the matrix (rank 1, few
+# masked entries) and larger errors elsewhere.
 ALS_RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03)
 
 
 def als_ridges(task: Task) -> list[float]:
-    """`ALS_RIDGES` for the factors of this task."""
+    """Return the ridges of alternating least squares for `task`."""
     variance = FACTOR_VARIANCE[task.factor_law] * task.factor_scale**2
     return [share * variance for share in ALS_RIDGES]
 
 
 def oracle_ridge(task: Task) -> float:
-    """The variance of rounding an entry over that of a column's coefficient: the most likely coefficients."""
+    """Return the ridge that makes the oracle's coefficients the most likely ones.
+
+    It is the variance of an entry's rounding error divided by the variance of a coefficient of a column.
+    """
     rounding = 10.0 ** (-2 * task.decimals) / 12
     return rounding * task.rank / (task.rows * task.entry_variance)
 
 
 def completions(task: Task, batch: Batch, regularisation: list[float], parallel_map) -> Iterator[tuple]:
-    """(method, lambda or nan, completed matrices) for each method. The last two know the rank."""
+    """Yield (method, lambda, completed matrices) for each method.
+
+    Lambda is nan for all but the regularised nuclear norm. Alternating least squares and the oracle know the rank.
+    """
     matrices, observed = batch.target.double().numpy(), batch.observed.numpy()
     for strength in (0.0, *regularisation):
         solved = nuclear_norm(matrices, observed, strength, parallel_map)
@@ -54,8 +63,11 @@ def completions(task: Task, batch: Batch, regularisation: list[float], parallel_
 def measure(
     task: Task, seed: int, matrices: int, shifts: dict[str, Any], regularisation: list[float], processes: int
 ) -> pd.DataFrame:
-    """Errors of each method on `task` and on each of its `shifts`; the regularised nuclear norm on `task` alone."""
-    batches = held_out_of_each(task, shifts, matrices, seed)
+    """Return the errors of each method on `task` and on each of its `shifts`, one row for each matrix.
+
+    The regularised nuclear norm completes the matrices of `task` alone.
+    """
+    batches = held_out_per_task(task, shifts, matrices, seed)
     tables = []
     with side_by_side(processes) as parallel_map:
         for number, (shifted, numbers, batch) in enumerate(batches, 1):
@@ -65,5 +77,5 @@ def measure(
             for method, strength, completed in completions(shifted, batch, strengths, parallel_map):
                 errors = per_matrix_errors(torch.from_numpy(completed).to(batch.target), batch)
                 errors = errors.assign(method=method, regularisation=strength)
-                tables.append(tagged(errors, shifted, numbers))
+                tables.append(with_task_columns(errors, shifted, numbers))
     return pd.concat(tables, ignore_index=True)

@@ -1,7 +1,7 @@
-"""Classical matrix completion: nuclear-norm minimisation, alternating least squares, an oracle (paper, Figure 3).
+"""Classical matrix completion: nuclear-norm minimisation, alternating least squares and an oracle (paper, Figure 3).
 
-All work on NumPy arrays of one shape, `matrices` (N, rows, columns) and `observed` (the same, bool), look at matrices
-only where observed (but for the oracle), and return the completed matrices.
+Each method takes the NumPy arrays `matrices` and `observed` (bool), both (N, rows, columns), and returns the completed
+matrices. Only the oracle looks at entries that are not observed.
 """
 
 import logging
@@ -19,15 +19,15 @@ from abrupt.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-ALS_SWEEPS = 100  # for each ridge
-ALS_TOLERANCE = 1e-6  # the largest change of an entry in the last sweep
+ALS_SWEEPS = 100  # at most, for each ridge
+ALS_TOLERANCE = 1e-6  # the sweeps with a ridge end once no entry changes by this much
 
 
 class NuclearNorm:
-    """The convex programme for matrices of one shape: compiled once, solved for one matrix after the other.
+    """The convex programme for matrices of one shape. It is compiled once and solved for one matrix after the other.
 
-    With `regularised`, min (mean over observed entries of (Y - X)^2) + lambda ||Y||_*; otherwise
-    min ||Y||_* subject to Y = X at observed entries.
+    regularised      minimise (mean of (Y - X)^2 over observed entries) + lambda ||Y||_*
+    not regularised  minimise ||Y||_* subject to Y = X at observed entries
     """
 
     def __init__(self, shape: tuple[int, int], regularised: bool):
@@ -42,24 +42,27 @@ class NuclearNorm:
             self.problem = cvxpy.Problem(cvxpy.Minimize(norm), [residual == 0])
 
     def solve(self, matrix: np.ndarray, observed: np.ndarray, regularisation: float, number: int) -> np.ndarray:
-        """The solution for the matrix `number`, with a warning if the solver reaches its looser tolerances alone.
+        """Return the solution for one matrix, (rows, columns). Messages call the matrix by its `number`.
 
-        Raises InputError if it finds no optimum.
+        Raises InputError if the solver finds no optimum. Logs a warning if the optimum meets only the solver's looser
+        tolerances.
         """
         self.mask.value, self.values.value = observed.astype(float), np.where(observed, matrix, 0.0)
-        self.regularisation.value = regularisation * observed.sum()  # the programme has the sum, not the mean
+        self.regularisation.value = (
+            regularisation * observed.sum()
+        )  # the programme sums the squared errors, without the mean
         try:
             self.problem.solve(solver=cvxpy.CLARABEL)
             outcome = self.problem.status
         except cvxpy.SolverError as error:
             outcome = str(error)
         if outcome == cvxpy.OPTIMAL_INACCURATE:
-            logger.warning("nuclear-norm minimisation of matrix %d: the optimum is less exact than usual", number)
+            logger.warning("nuclear-norm minimisation of matrix %d met only the solver's looser tolerances", number)
         elif outcome != cvxpy.OPTIMAL:
             raise InputError(
-                f"nuclear-norm minimisation of matrix {number} (from 0), lambda {regularisation:g}, failed: {outcome}: "
-                "leave out its shift or lambda (analyses.completion.shifts, analyses.baselines.regularisation), or "
-                "draw other matrices by another analyses.matrices"
+                f"nuclear-norm minimisation of matrix {number} (from 0) with lambda {regularisation:g} failed: "
+                f"{outcome}: leave out its shift (analyses.completion.shifts) or lambda "
+                "(analyses.baselines.regularisation), or change analyses.matrices to draw other matrices"
             )
         return self.solution.value
 
@@ -70,18 +73,24 @@ _compiled = cache(NuclearNorm)
 def minimise_nuclear_norm(
     matrix: np.ndarray, observed: np.ndarray, regularisation: float = 0.0, number: int = 0
 ) -> np.ndarray:
-    """One matrix (rows, columns): the solution of least nuclear norm that agrees with it where `observed`, or, if
-    `regularisation` is positive, nearly agrees (see `NuclearNorm`). `number` is for messages alone."""
+    """Complete one matrix (rows, columns) by the matrix of least nuclear norm that agrees with it where `observed`.
+
+    If `regularisation` is positive, the two agree only nearly (see `NuclearNorm`). Messages call the matrix by its
+    `number`. Raises InputError if the solver finds no optimum.
+    """
     return _compiled(matrix.shape, regularisation > 0).solve(matrix, observed, regularisation, number)
 
 
 @contextmanager
 def side_by_side(processes: int) -> Iterator:
-    """A `map` that works in this many processes; results come in order and do not depend on the number."""
+    """Give a `map` that works in this many processes.
+
+    Its results come in order and do not depend on the number of processes.
+    """
     if processes == 1:
         yield map
         return
-    # Forked, because another start method would run the whole script again in each process.
+    # The processes are forked, because any other start method would run the whole script again in each of them.
     with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
         yield lambda *arguments: pool.map(*arguments, chunksize=16)
 
@@ -89,18 +98,18 @@ def side_by_side(processes: int) -> Iterator:
 def nuclear_norm(
     matrices: np.ndarray, observed: np.ndarray, regularisation: float = 0.0, parallel_map=map
 ) -> Iterable[np.ndarray]:
-    """`minimise_nuclear_norm` of each matrix, one after the other as they get ready."""
+    """Complete each matrix by `minimise_nuclear_norm`. The results come one by one, in order."""
     return parallel_map(minimise_nuclear_norm, matrices, observed, repeat(regularisation), count())
 
 
 def alternating_least_squares(
     matrices: np.ndarray, observed: np.ndarray, rank: int, ridges: Sequence[float]
 ) -> np.ndarray:
-    """Y = U V^T of the given rank by ridge regression of V on U and U on V in turn.
+    """Fit Y = U V^T of the given rank, by ridge regressions for U with V fixed and for V with U fixed, in turn.
 
-    It starts from the singular vectors of the matrices with zeros at masked entries, and minimises the squared
-    error over observed entries + ridge (||U||^2 + ||V||^2) for each of `ridges` in turn, from where it was: a
-    large ridge first keeps it out of poor local minima.
+    They minimise the squared error over observed entries + ridge (||U||^2 + ||V||^2). The fit starts from the singular
+    vectors of the matrices with zeros at masked entries. It takes the `ridges` one after the other and goes on from
+    where it was: a large ridge first keeps it out of poor local minima.
     """
     weights = observed.astype(float)
     left, singular, right = np.linalg.svd(weights * matrices)
@@ -118,15 +127,18 @@ def alternating_least_squares(
 
 
 def _ridge_regression(weights: np.ndarray, matrices: np.ndarray, right: np.ndarray, ridge: float) -> np.ndarray:
-    """U (N, rows, rank) of least sum of weights (X - U V^T)^2 + ridge ||U||^2."""
+    """Return the U (N, rows, rank) that minimises sum of weights (X - U V^T)^2 + ridge ||U||^2, for V = `right`."""
     gram = np.einsum("nij,njr,njs->nirs", weights, right, right, optimize=True) + ridge * np.eye(right.shape[2])
     return np.linalg.solve(gram, ((weights * matrices) @ right)[..., None])[..., 0]
 
 
 def column_space_oracle(matrices: np.ndarray, observed: np.ndarray, rank: int, ridge: float) -> np.ndarray:
-    """What somebody would complete who is told the column space, the first `rank` left singular vectors of the whole
-    matrix: ridge regression of each column's observed entries on them. Without a ridge rounding decides wherever the
-    observed rows of the vectors are nearly dependent."""
+    """Complete each matrix as one could who knew its column space.
+
+    The column space is given by the first `rank` left singular vectors of the whole matrix. A ridge regression on them
+    fits the observed entries of each column. Without a ridge, the rounding of the entries would decide wherever the
+    observed rows of these vectors are nearly dependent.
+    """
     basis = np.linalg.svd(matrices)[0][:, :, :rank]
     seen = observed.swapaxes(1, 2)[..., None] * basis[:, None]  # (N, columns, rows, rank)
     values = np.where(observed, matrices, 0.0).swapaxes(1, 2)[..., None]

@@ -1,4 +1,4 @@
-"""How well the last model completes matrices of its task and of others, one row a matrix (paper, Figures 3 and 19)."""
+"""How well the last model completes matrices of its own task and of others (paper, Figures 3 and 19)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,11 @@ from abrupt.task import TASK_COLUMNS, Task, all_tasks
 
 
 def held_out_in_vocabulary(task: Task, matrices: int, seed: int) -> tuple[Tensor, Batch]:
-    """The held-out matrices of `task` but for those with an entry that has no token: their numbers, and the batch.
+    """Draw the held-out matrices of `task`, and leave out each matrix with an entry that has no token.
 
-    Tasks that differ in `mask_probability` alone share matrices, and a mask hides what one of a smaller one hides.
+    Returns the numbers of the matrices that are kept, (N,) int64, and their batch. Tasks that differ only in
+    `mask_probability` have the same matrices, and an entry that is masked at one probability is masked at every larger
+    one too.
     """
     generator = make_generator(seed, STREAM)
     target = sample_matrices(task, matrices, generator)
@@ -27,10 +29,11 @@ def held_out_in_vocabulary(task: Task, matrices: int, seed: int) -> tuple[Tensor
     return kept, Batch(tokenise(task, target, observed), target, observed)
 
 
-def held_out_of_each(task: Task, shifts: dict[str, Any], matrices: int, seed: int) -> list[tuple[Task, Tensor, Batch]]:
-    """`task` and each of its `shifts` (see abrupt.task), as dicts, with its `held_out_in_vocabulary`.
+def held_out_per_task(task: Task, shifts: dict[str, Any], matrices: int, seed: int) -> list[tuple[Task, Tensor, Batch]]:
+    """Return (task, numbers, batch) of `held_out_in_vocabulary` for `task` and for each of its `shifts`.
 
-    Raises InputError if no matrix of one of them has a token for every entry.
+    `shifts` is the section `analyses.completion.shifts` of the config. Raises InputError if one of the tasks has no
+    matrix with a token for every entry.
     """
     batches = []
     for shifted in all_tasks(task, shifts):
@@ -45,8 +48,11 @@ def held_out_of_each(task: Task, shifts: dict[str, Any], matrices: int, seed: in
 
 
 def per_matrix_errors(prediction: Tensor, batch: Batch) -> pd.DataFrame:
-    """One row a matrix: MSE over all, observed and masked entries (nan where there are none), and the nuclear norms
-    of prediction and truth. `prediction` is (B, rows, columns)."""
+    """Return one row for each matrix: its errors, and the nuclear norms of prediction and truth.
+
+    The errors are the MSE over all, observed and masked entries, nan where a matrix has none. `prediction` is (B, rows,
+    columns).
+    """
     squared = (prediction - batch.target) ** 2
 
     def mean(entries: Tensor) -> Tensor:
@@ -63,24 +69,24 @@ def per_matrix_errors(prediction: Tensor, batch: Batch) -> pd.DataFrame:
     )
 
 
-def tagged(errors: pd.DataFrame, task: Task, numbers: Tensor) -> pd.DataFrame:
-    """`errors`, with what task they are of and the number of each matrix in front."""
+def with_task_columns(errors: pd.DataFrame, task: Task, numbers: Tensor) -> pd.DataFrame:
+    """Put columns in front of `errors` that say the task and the number of each matrix."""
     about = pd.DataFrame({name: getattr(task, name) for name in TASK_COLUMNS} | {"matrix": numbers})
     return pd.concat([about, errors], axis="columns")
 
 
 @torch.no_grad()
 def complete(model: Bert, batch: Batch) -> pd.DataFrame:
-    """`per_matrix_errors` of the model's output for every matrix in the batch."""
+    """Return the `per_matrix_errors` of the model's predictions for `batch`."""
     batch = batch.to(model.device)
     return per_matrix_errors(model(batch.tokens).reshape(batch.target.shape), batch)
 
 
 def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, shifts: dict[str, Any]) -> pd.DataFrame:
-    """Errors of the last model on `matrices` matrices of `task` and of each of its `shifts` (see abrupt.task)."""
+    """Return the errors of the last model on `task` and on each of its `shifts`, one row for each matrix."""
     last = max(models)
     model = models[last]
     tables = []
-    for shifted, numbers, batch in held_out_of_each(task, shifts, matrices, seed):
-        tables.append(tagged(complete(model, batch), shifted, numbers))
+    for shifted, numbers, batch in held_out_per_task(task, shifts, matrices, seed):
+        tables.append(with_task_columns(complete(model, batch), shifted, numbers))
     return pd.concat(tables, ignore_index=True).assign(step=last)

@@ -1,8 +1,8 @@
-"""Switching components: one checkpoint's parameters, but for those of one component, which are another's.
+"""Component switching: one checkpoint takes the parameters of one component from another checkpoint.
 
-Between a checkpoint before the drop and one after it, in both directions. Switching one part into the model before
-the drop is the same as switching all other parts into the model after it. The authors' released script switches
-query, key and value maps, or all but attention.
+One of the two checkpoints is before the drop and the other after it, and either takes from the other. To switch one
+part into the model before the drop is the same as to switch all other parts into the model after it. The authors'
+released script switches the query, key and value maps, or everything but attention.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,16 @@ from abrupt.models.components import COMPONENTS, PART_PATTERNS, with_parts_of
 from abrupt.sampling import Batch
 from abrupt.task import Task
 
-# Every part of the partition, then the components that are more than one of them.
+# Every part alone, then the components that consist of several parts.
 SWITCHED = {part: (part,) for part in PART_PATTERNS} | COMPONENTS
 
 
 @torch.no_grad()
 def switch(receiver: Bert, donor: Bert, batch: Batch) -> pd.DataFrame:
-    """One row for `receiver` as it is (component `none`), and one for each of SWITCHED taken from `donor`, with the
-    columns of `mean_errors`."""
+    """Return the errors of `receiver` as it is and with each of SWITCHED taken from `donor`, one row each.
+
+    The columns are component (`none` for the first row) and those of `mean_errors`.
+    """
     rows = []
     for component, parts in {"none": (), **SWITCHED}.items():
         mixed = with_parts_of(receiver, donor, parts)
@@ -32,7 +34,10 @@ def switch(receiver: Bert, donor: Bert, batch: Batch) -> pd.DataFrame:
 
 
 def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int) -> pd.DataFrame:
-    """`switch` in both directions between the two `models`, with columns step (the receiver's) and donor_step."""
+    """Return `switch` in both directions between the two `models`.
+
+    The column step is the receiver's step, and donor_step is the donor's.
+    """
     before, after = sorted(models)
     tables = []
     for step, donor_step in [(before, after), (after, before)]:

@@ -1,7 +1,7 @@
-"""Head ablation: the attention map of one head, or of a group of heads, is replaced by one that ignores the input.
+"""Head ablation: a map that ignores the input replaces the attention map of one head, or of a group of heads.
 
-Two replacements: the head's mean map over the batch, which keeps what it attends to by position alone, and uniform
-attention, which keeps nothing. The paper gives no figure; the authors' released script does the former.
+There are two replacements. The head's mean map over the batch keeps what the head attends to by position alone. Uniform
+attention keeps nothing. The paper has no figure of this; the authors' released script uses the mean map.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from abrupt.analyses import mean_errors, per_checkpoint
-from abrupt.analyses.attention import extract, groups_of_heads, random_masks
+from abrupt.analyses.attention import extract, measure_head_groups, random_masks
 from abrupt.models.bert import Bert, Hooks
 from abrupt.sampling import Batch
 from abrupt.scores.heads import HEAD_GROUPS
@@ -19,13 +19,18 @@ from abrupt.task import Task
 
 
 def replace_maps(heads: Tensor, maps: Tensor) -> Hooks:
-    """Hooks that give the chosen `heads`, bool (layers, heads), the same attention `maps`, (layers, heads, T, T),
-    for every matrix."""
+    """Return hooks that give the chosen `heads`, bool (layers, heads), the attention `maps` (layers, heads, T, T).
+
+    The maps are the same for every matrix.
+    """
     return Hooks(attention_weights=lambda layer, own: torch.where(heads[layer][:, None, None], maps[layer], own))
 
 
 def targets(groups: pd.Series) -> Iterator[tuple[dict, list[tuple[int, int]]]]:
-    """What to ablate: each head alone, then each group that has heads; its columns of the table, and its heads."""
+    """Yield what to ablate: each head alone, then each group that has heads.
+
+    A target is the columns that name it in the table, and a list of its heads (layer, head), counted from 1.
+    """
     for (layer, head), group in groups.items():
         yield {"target": "head", "layer": layer, "head": head, "group": group}, [(layer, head)]
     for group in HEAD_GROUPS:
@@ -36,11 +41,15 @@ def targets(groups: pd.Series) -> Iterator[tuple[dict, list[tuple[int, int]]]]:
 
 @torch.no_grad()
 def ablate(model: Bert, task: Task, batch: Batch, groups: pd.Series) -> pd.DataFrame:
-    """One row for the model as it is (target `none`), and one for each target and replacement.
+    """Return one row for the model as it is (target `none`), and one for each target and replacement.
 
-    Columns: target (none, head, group), layer and head (from 1, of target head), group, heads (how many are
-    replaced), replacement (batch_mean, uniform), and the columns of `mean_errors`. `groups` is as from
-    `head_groups`.
+        target       none, head or group
+        layer, head  the head of target head, counted from 1
+        group        the group that the head is in, or that is ablated
+        heads        how many heads are ablated
+        replacement  batch_mean or uniform
+
+    The columns of `mean_errors` follow. `groups` comes from `head_groups`.
     """
     mean_maps = torch.from_numpy(extract(model, task, batch, num_samples=1).attention_mean).to(model.device)
     replacements = {"batch_mean": mean_maps, "uniform": torch.full_like(mean_maps, 1 / task.num_entries)}
@@ -59,11 +68,11 @@ def ablate(model: Bert, task: Task, batch: Batch, groups: pd.Series) -> pd.DataF
 
 
 def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, attention_matrices: int) -> pd.DataFrame:
-    """`ablate` at every step, with heads grouped by what they attend to at the last one: the same heads throughout.
+    """Return `ablate` at every step, with heads grouped by what they attend to at the last step.
 
-    They are grouped on the `attention_matrices` matrices that head scores are of, so that a head has one group in all
-    figures.
+    The groups are the same at every step. They are measured on the `attention_matrices` matrices of the head scores, so
+    that a head is in the same group in all figures.
     """
     last = models[max(models)]
-    groups = groups_of_heads(last, task, random_masks(task, attention_matrices, seed).to(last.device))
+    groups = measure_head_groups(last, task, random_masks(task, attention_matrices, seed).to(last.device))
     return per_checkpoint(ablate)(models, task, seed, matrices, groups=groups)

@@ -1,12 +1,13 @@
-"""Completion when entries get the position embeddings of others (the authors' code, no figure of the paper).
+"""Permuted positions: entries get the position embeddings of other entries.
 
-What is permuted says which part of the structure is needed:
+The authors' code does this, but the paper has no figure of it. The kind of permutation shows which part of the
+structure the model needs:
 
     rows_and_columns   whole rows and whole columns change places. The law of the matrices stays the
-                       same, so the error must too: a control
-    within_rows        entries keep their row, columns are lost
-    within_columns     entries keep their column, rows are lost
-    everywhere         both are lost
+                       same, so the error must stay the same: this is the control
+    within_rows        entries keep their row and lose their column
+    within_columns     entries keep their column and lose their row
+    everywhere         entries lose both
 """
 
 import pandas as pd
@@ -22,7 +23,7 @@ KINDS = ("rows_and_columns", "within_rows", "within_columns", "everywhere")
 
 
 def permuted_positions(task: Task, kind: str, generator: torch.Generator) -> Tensor:
-    """The position whose embedding each entry gets, (rows*columns,) int64."""
+    """Draw the position whose embedding each entry gets, (rows*columns,) int64."""
     positions = torch.arange(task.num_entries).reshape(task.rows, task.columns)
     if kind == "rows_and_columns":
         rows, columns = (torch.randperm(size, generator=generator) for size in positions.shape)
@@ -35,10 +36,10 @@ def permuted_positions(task: Task, kind: str, generator: torch.Generator) -> Ten
 
 
 def predict(model: Bert, tokens: Tensor, positions: Tensor) -> Tensor:
-    """Predictions (B, T) when entry t has the position embedding of `positions[t]`.
+    """Return the predictions (B, T) when entry t has the position embedding of `positions[t]`.
 
-    Nothing but the position embeddings tells the places of a sequence apart, so the entries are moved
-    there instead, and the predictions back.
+    Only the position embeddings tell the places of a sequence apart. So the entries are moved to those places, and the
+    predictions are moved back.
     """
     moved = torch.empty_like(tokens)
     moved[:, positions] = tokens
@@ -47,8 +48,11 @@ def predict(model: Bert, tokens: Tensor, positions: Tensor) -> Tensor:
 
 @torch.no_grad()
 def permute(model: Bert, task: Task, batch: Batch, permutations: int) -> pd.DataFrame:
-    """One row without permutation (kind none) and `permutations` rows for each of KINDS, the same for every
-    model: kind, permutation (from 1), and `mean_errors`."""
+    """Return one row without permutation (kind none) and `permutations` rows for each of KINDS.
+
+    The permutations are the same for every model. The columns are kind, permutation (from 1) and those of
+    `mean_errors`.
+    """
     identity = torch.arange(task.num_entries)
     trials = [("none", 1, identity)]
     for kind in KINDS:

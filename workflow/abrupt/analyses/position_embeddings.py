@@ -1,4 +1,4 @@
-"""Position embeddings: clusters of rows and of columns (paper, Figures 7 and 10)."""
+"""Position embeddings, and how they cluster by row and by column (paper, Figures 7 and 10)."""
 
 from collections.abc import Mapping
 
@@ -13,29 +13,38 @@ from abrupt.task import Task
 
 
 def embeddings_of(model: Bert, task: Task) -> np.ndarray:
-    """The embeddings of the positions of a matrix: (rows*columns, H), float64."""
+    """Return the embeddings of the positions of a matrix, (rows*columns, H) float64."""
     return model.embeddings.position_embeddings.weight[: task.num_entries].detach().double().cpu().numpy()
 
 
 def group_parts(embeddings: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """For each position the distance between the mean of its group and the mean of all: (N, H) and (N,) ->
-    (N,). Its squares, summed, are the variation between groups."""
+    """Return for each position the distance between the mean of its group and the mean of all, (N,).
+
+    `embeddings` is (N, H) and `groups` (N,). The sum of the squared distances is the variation between groups.
+    """
     means = np.stack([embeddings[groups == group].mean(0) for group in groups])
     return np.linalg.norm(means - embeddings.mean(0), axis=1)
 
 
 def describe(task: Task, embeddings: np.ndarray, final: PCA, perplexity: float) -> pd.DataFrame:
-    """One row a position: row and column (from 1); norm; distance from the mean embedding; row_part and
-    column_part (`group_parts`); silhouette_row and silhouette_column, in which a cluster is a row or a
-    column; final_pc1, final_pc2, coordinates on the components in `final`; tsne1, tsne2.
+    """Return one row for each position.
 
-    Silhouettes are of Euclidean distances between the embeddings, which do not change when a vector is
-    added to all of them. Distances in the t-SNE map mean nothing: it is for the eye.
+        row, column             its place, from 1
+        norm                    the norm of its embedding
+        distance                the distance of its embedding from the mean embedding
+        row_part, column_part   `group_parts` of the rows and of the columns
+        silhouette_row          the silhouette when each row is a cluster
+        silhouette_column       the silhouette when each column is a cluster
+        final_pc1, final_pc2    coordinates on the principal components in `final`
+        tsne1, tsne2            coordinates in the t-SNE map
+
+    Silhouettes use Euclidean distances between embeddings, which stay the same when a vector is added to all of them.
+    Distances in the t-SNE map mean nothing: the map is for the eye.
     """
     row, column = np.divmod(np.arange(task.num_entries), task.columns)
     centred = embeddings - embeddings.mean(0)
     on_final = centred @ final.components_.T
-    # The exact method and a start from the principal components: the same map every time.
+    # The exact method, started from the principal components, gives the same map every time.
     tsne = TSNE(perplexity=perplexity, init="pca", method="exact", random_state=0).fit_transform(embeddings)
     return pd.DataFrame(
         {
@@ -56,9 +65,9 @@ def describe(task: Task, embeddings: np.ndarray, final: PCA, perplexity: float) 
 
 
 def measure(models: Mapping[int, Bert], task: Task, seed: int, perplexity: float) -> pd.DataFrame:
-    """`describe` at every step, with a column `step`; the final components are those of the last step.
+    """Return `describe` at every step, with a column `step`.
 
-    Needs no matrices, and no seed.
+    The principal components in `final` are those of the last step. `seed` is not used.
     """
     final = PCA(2, svd_solver="full").fit(embeddings_of(models[max(models)], task))
     tables = [

@@ -1,4 +1,4 @@
-"""Token embeddings: norms and principal components (paper, Figures 7 and 9)."""
+"""Token embeddings: their norms and their principal components (paper, Figures 7 and 9)."""
 
 from collections.abc import Mapping
 
@@ -15,22 +15,29 @@ COMPONENTS = 3
 
 
 def values_within(task: Task, largest_value: float) -> np.ndarray:
-    """Every value with a token in [-largest_value, largest_value], in order, float64."""
+    """Return every value in [-largest_value, largest_value] that has a token, in order, (N,) float64."""
     unit = 10**task.decimals
     last = round(largest_value * unit)
     return np.arange(-last, last + 1) / unit
 
 
 def embeddings_of(model: Bert, task: Task, values: np.ndarray) -> np.ndarray:
-    """The embeddings of the tokens of `values` (N,): (N, H), float64."""
+    """Return the embeddings of the tokens of `values` (N,), as (N, H) float64."""
     ids = token_ids(task, torch.from_numpy(values))
     return model.embeddings.word_embeddings.weight[ids.to(model.device)].detach().double().cpu().numpy()
 
 
 def describe(values: np.ndarray, embeddings: np.ndarray, final: PCA) -> pd.DataFrame:
-    """One row a token: value, norm, distance from the mean embedding, pc1 to pc3 (coordinates on the
-    principal components of these embeddings) and final_pc1, final_pc2 (on the components in `final`); all
-    coordinates are of the distances from these embeddings' mean."""
+    """Return one row for each token.
+
+        value                 the token's value
+        norm                  the norm of its embedding
+        distance              the distance of its embedding from the mean of `embeddings`
+        pc1, pc2, pc3         coordinates on the principal components of `embeddings`
+        final_pc1, final_pc2  coordinates on the principal components in `final`
+
+    All coordinates count from the mean of `embeddings`.
+    """
     own = PCA(COMPONENTS, svd_solver="full").fit_transform(embeddings)
     centred = embeddings - embeddings.mean(0)
     on_final = centred @ final.components_.T
@@ -45,10 +52,10 @@ def describe(values: np.ndarray, embeddings: np.ndarray, final: PCA) -> pd.DataF
 
 
 def measure(models: Mapping[int, Bert], task: Task, seed: int, largest_value: float) -> pd.DataFrame:
-    """`describe` at every step, with a column `step`; the final components are those of the last step.
+    """Return `describe` at every step, with a column `step`.
 
-    Needs no matrices, and no seed. Tokens of values beyond `largest_value` are left out: those that
-    training never showed keep their initial embedding.
+    The principal components in `final` are those of the last step. `seed` is not used. Tokens of values beyond
+    `largest_value` are left out, because those that training never showed keep their initial embedding.
     """
     values = values_within(task, largest_value)
     final = PCA(2, svd_solver="full").fit(embeddings_of(models[max(models)], task, values))

@@ -1,7 +1,7 @@
-"""Token intervention (paper, Tables 1 and 2): the MASK token is replaced by the token of a value.
+"""Token intervention: the token of a value v replaces the MASK token (paper, Tables 1 and 2).
 
-A model that copies predicts that value v at masked entries, so that its MSE to the truth there is E[x^2] + v^2: at low
-rank with the paper's factors rank/9 + v^2, with entries iid Unif[-1, 1] (as in the authors' code) 1/3 + v^2.
+A model that copies predicts v at masked entries, so its MSE to the truth there is E[x^2] + v^2. That is rank/9 + v^2
+for the paper's factors, and 1/3 + v^2 for iid entries Unif[-1, 1], as in the authors' code.
 """
 
 import math
@@ -18,8 +18,10 @@ from abrupt.task import MASK_TOKEN, Task
 
 
 def mean_and_error(values: Tensor, masked: Tensor) -> tuple[float, float]:
-    """Mean of `values` (B, T) over masked entries, and its standard error: the B matrices are independent, the
-    entries of one are not."""
+    """Return the mean of `values` (B, T) over masked entries, and its standard error.
+
+    The B matrices are independent, but the entries of one matrix are not.
+    """
     count = masked.sum()
     mean = (values * masked).sum() / count
     deviations = ((values - mean) * masked).sum(1)
@@ -28,10 +30,15 @@ def mean_and_error(values: Tensor, masked: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def intervene(model: Bert, task: Task, batch: Batch, values: list[float], mean_square: float) -> pd.DataFrame:
-    """One row for the MASK token (token_value nan, to be copied as 0) and one for each of `values`.
+    """Return one row for the MASK token and one for each of `values`. The measures are over masked entries.
 
-    Columns: token_value; over masked entries the mean_prediction, mse_to_value and mse_to_truth, each with its
-    standard error in `..._error`; mse_if_copying, `mean_square` (E[x^2] of the batch's law) + v^2.
+        token_value      v, or nan for the MASK token, in whose place a model that copies predicts v = 0
+        mean_prediction  the mean prediction
+        mse_to_value     the MSE of the prediction to v
+        mse_to_truth     the MSE of the prediction to the truth
+        mse_if_copying   mse_to_truth of a model that copies: `mean_square`, the E[x^2] of the batch's law, + v^2
+
+    Each measure but the last is followed by its standard error, <name>_error.
     """
     rows = []
     masked = ~batch.observed.flatten(1)
@@ -59,7 +66,7 @@ def intervene(model: Bert, task: Task, batch: Batch, values: list[float], mean_s
 
 
 def sample_full_rank(task: Task, matrices: int, seed: int) -> Batch:
-    """Matrices of iid entries Unif[-1, 1], rounded and masked like the task's."""
+    """Draw matrices of iid entries Unif[-1, 1], and round and mask them like the task's."""
     generator = make_generator(seed, f"{STREAM}/full_rank")
     uniform = torch.rand((matrices, task.rows, task.columns), generator=generator) * 2 - 1
     target = torch.round(uniform * 10**task.decimals) / 10**task.decimals
@@ -72,7 +79,10 @@ full_rank = per_checkpoint(intervene, sample_full_rank)
 
 
 def measure(models: Mapping[int, Bert], task: Task, seed: int, matrices: int, values: list[float]) -> pd.DataFrame:
-    """`intervene` at every step, on matrices of the task (inputs: low_rank) and on others (inputs: full_rank)."""
+    """Return `intervene` at every step, on matrices of two laws.
+
+    The column inputs is low_rank for matrices of the task, and full_rank for those of `sample_full_rank`.
+    """
     arguments = (models, task, seed, matrices)
     tables = [
         low_rank(*arguments, values=values, mean_square=task.entry_variance).assign(inputs="low_rank"),

@@ -1,7 +1,7 @@
-"""The model: a BERT encoder over matrix entries with a linear read-out (the paper's set-up).
+"""The model: a BERT encoder that reads the entries of a matrix and predicts each of them (the paper's set-up).
 
-Same maths as Hugging Face's `BertModel` (post-LayerNorm, erf-GELU, absolute positions, attention to
-every position) without token types, pooler and dropout.
+It computes the same function as Hugging Face's `BertModel` (post-LayerNorm, erf-GELU, absolute positions, attention to
+every position), but it has no token types, no pooler and no dropout. A linear read-out follows.
 """
 
 import math
@@ -17,12 +17,12 @@ from torch.autograd.function import once_differentiable
 from abrupt.task import MASK_TOKEN, Task
 
 LAYER_NORM_EPS = 1e-12
-LONGEST_FOR_CPU = 64  # positions; for more, PyTorch's attention takes less time on a CPU too
+LONGEST_FOR_CPU = 64  # positions; PyTorch's attention is faster for longer sequences, on a CPU too
 
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Sizes of the model; raises ValueError if the heads do not divide `hidden_size`."""
+    """The sizes of a model. Raises ValueError if `num_attention_heads` does not divide `hidden_size`."""
 
     vocab_size: int
     hidden_size: int
@@ -39,16 +39,19 @@ class BertConfig:
 
 
 def unchanged(layer: int, tensor: Tensor) -> Tensor:
+    """Return `tensor` as it is. This is the hook that does nothing."""
     return tensor
 
 
 class Hooks(NamedTuple):
-    """What to do at three places of a forward pass: each is called with (layer, tensor), layers counted
-    from 0, and returns the tensor to go on with. A hook that only looks returns what it was given.
+    """Functions that a forward pass calls at three places.
 
-    attention_weights: (B, heads, query T, key T) of each layer, after the softmax.
-    context: (B, heads, T, H / heads) of each layer, what each head read, before the output map.
-    hidden: (B, T, H), the embeddings as layer 0, then the output of each layer l as l + 1.
+    Each is called with (layer, tensor), where layers count from 0, and returns the tensor that the pass goes on with. A
+    hook that only looks returns the tensor that it was given.
+
+        attention_weights   the weights of a layer after the softmax, (B, heads, query T, key T)
+        context             what each head of a layer read, before the output map, (B, heads, T, H / heads)
+        hidden              the embeddings as layer 0, then the output of layer l as l + 1, (B, T, H)
     """
 
     attention_weights: Callable[[int, Tensor], Tensor] = unchanged
@@ -57,11 +60,11 @@ class Hooks(NamedTuple):
 
 
 class Embeddings(nn.Module):
-    """Token plus position embeddings, then LayerNorm: (B, T) ids -> (B, T, H)."""
+    """Map token ids (B, T) to the LayerNorm of token plus position embeddings, (B, T, H)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        # padding_idx: the MASK token's embedding is zero and gets no gradient, as in the authors' code.
+        # padding_idx gives the MASK token a zero embedding that gets no gradient, as in the authors' code.
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=MASK_TOKEN)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
@@ -72,18 +75,20 @@ class Embeddings(nn.Module):
 
 
 def split_heads(projected: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key, value, each (B, heads, T, H / heads), of their projections (B, T, 3H)."""
+    """Split projections (B, T, 3H) into query, key and value, each (B, heads, T, H / heads)."""
     return projected.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def fused_attention(projected: Tensor, num_heads: int) -> Tensor:
-    """softmax(Q K^T / sqrt(D)) V of all heads by PyTorch's kernel: (B, T, 3H) -> contexts (B, T, H)."""
+    """Compute softmax(Q K^T / sqrt(D)) V of all heads by PyTorch's kernel: (B, T, 3H) -> (B, T, H)."""
     return F.scaled_dot_product_attention(*split_heads(projected, num_heads)).transpose(1, 2).flatten(2)
 
 
 class CpuAttention(torch.autograd.Function):
-    """`fused_attention` in less time for short sequences and narrow heads on a CPU, most of all backward:
-    heads are laid out once, and the gradients of Q, K and V written into one tensor. Always in full precision.
+    """Compute `fused_attention` faster on a CPU, for short sequences and narrow heads.
+
+    The backward pass gains most: the heads are laid out once, and the gradients of Q, K and V are written into one
+    tensor. Under autocast the computation stays float32.
     """
 
     @staticmethod
@@ -108,19 +113,19 @@ class CpuAttention(torch.autograd.Function):
         query, key, value = heads.unbind(0)
         batch, length, width = gradient.shape
         size = heads.shape[-1]
-        of_context = gradient.view(batch, length, -1, size).transpose(1, 2).reshape(query.shape)
-        of_weights = of_context @ value.mT
-        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-        of_heads = torch.empty_like(heads)
-        torch.baddbmm(of_heads[0], of_scores, key, beta=0, alpha=size**-0.5, out=of_heads[0])
-        torch.baddbmm(of_heads[1], of_scores.mT, query, beta=0, alpha=size**-0.5, out=of_heads[1])
-        torch.bmm(weights.mT, of_context, out=of_heads[2])
-        of_projected = of_heads.view(3, batch, -1, length, size).permute(1, 3, 0, 2, 4)
-        return of_projected.reshape(batch, length, 3 * width), None
+        context_gradient = gradient.view(batch, length, -1, size).transpose(1, 2).reshape(query.shape)
+        weights_gradient = context_gradient @ value.mT
+        scores_gradient = torch._softmax_backward_data(weights_gradient, weights, -1, weights.dtype)
+        heads_gradient = torch.empty_like(heads)
+        torch.baddbmm(heads_gradient[0], scores_gradient, key, beta=0, alpha=size**-0.5, out=heads_gradient[0])
+        torch.baddbmm(heads_gradient[1], scores_gradient.mT, query, beta=0, alpha=size**-0.5, out=heads_gradient[1])
+        torch.bmm(weights.mT, context_gradient, out=heads_gradient[2])
+        projected_gradient = heads_gradient.view(3, batch, -1, length, size).permute(1, 3, 0, 2, 4)
+        return projected_gradient.reshape(batch, length, 3 * width), None
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, residual, LayerNorm: (B, T, H) -> (B, T, H)."""
+    """Multi-head self-attention with residual and LayerNorm: it maps (B, T, H) to (B, T, H)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -128,7 +133,7 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
-        # Constants (heads, query T, key T) that the logits are multiplied with and increased by, if there are any.
+        # `Bert.set_attention_logits` sets these constants, (heads, query T, key T).
         self.register_buffer("logit_factor", None, persistent=False)
         self.register_buffer("logit_bias", None, persistent=False)
 
@@ -143,7 +148,7 @@ class Attention(nn.Module):
         return self._add(hidden, attend(self.query_key_value(hidden), self.num_heads))
 
     def forward_with_hooks(self, hidden: Tensor, layer: int, hooks: Hooks) -> Tensor:
-        """The same output through explicit attention weights, with the hooks of this layer."""
+        """Compute the same output through explicit attention weights, and call the hooks of this `layer`."""
         query, key, value = split_heads(self.query_key_value(hidden), self.num_heads)
         logits = query @ key.mT / math.sqrt(query.shape[-1])
         if self.logit_factor is not None:
@@ -156,7 +161,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two-layer perceptron with erf-GELU, residual, LayerNorm: (B, T, H) -> (B, T, H)."""
+    """Two-layer perceptron with erf-GELU, residual and LayerNorm: it maps (B, T, H) to (B, T, H)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -169,7 +174,7 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One encoder layer: attention, then MLP."""
+    """One encoder layer: attention, then the MLP."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -178,7 +183,7 @@ class Layer(nn.Module):
 
 
 class Bert(nn.Module):
-    """BERT for matrix completion: token ids (B, T) int64 -> predicted entries (B, T) float32."""
+    """BERT for matrix completion. It maps token ids (B, T), int64, to predicted entries (B, T), float32."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -192,12 +197,14 @@ class Bert(nn.Module):
         return self.read_out.weight.device
 
     def set_attention_logits(self, bias: Tensor | None = None, factor: Tensor | None = None) -> None:
-        """From now on, in training and evaluation, attention logits are factor * Q K^T / sqrt(D) + bias.
+        """Make the attention logits factor * Q K^T / sqrt(D) + bias from now on, in training and evaluation.
 
-        Both are (layers, heads, query T, key T), the same for every matrix of a batch, and inputs have that length T.
-        A bias of -inf blocks an edge. Both are constants: they get no gradient and are in no state dict, so who loads
-        the weights sets them again. If both are None, attention is the usual one again.
-        Raises ValueError for another shape, or if a query may attend to no position.
+        `bias` and `factor` are (layers, heads, query T, key T). They are the same for every matrix of a batch, and
+        every input must have this length T. A bias of -inf blocks an edge. Both are constants: they get no gradient,
+        and no state dict holds them, so whoever loads the weights must set them again. If both are None, attention is
+        the usual one again.
+
+        Raises ValueError for another shape, or if the bias leaves a query no position to attend to.
         """
         sizes = (self.config.num_hidden_layers, self.config.num_attention_heads)
         for name, values in (("bias", bias), ("factor", factor)):
@@ -207,7 +214,7 @@ class Bert(nn.Module):
                     f"heads {sizes[1]}, query T, key T)"
                 )
         if bias is not None and bias.isneginf().all(-1).any():
-            raise ValueError("the bias of attention logits is -inf at every position that a query may attend to")
+            raise ValueError("the bias of attention logits is -inf at every position for some query")
         for index, layer in enumerate(self.layers):
             for name, values in (("logit_bias", bias), ("logit_factor", factor)):
                 constant = None if values is None else values[index].detach().to(self.read_out.weight, copy=True)
@@ -220,7 +227,7 @@ class Bert(nn.Module):
         return self.read_out(hidden).squeeze(-1)
 
     def forward_with_hooks(self, token_ids: Tensor, hooks: Hooks) -> Tensor:
-        """Predictions (B, T), with intermediate tensors seen or replaced by `hooks`."""
+        """Return the predictions (B, T) of a pass whose intermediate tensors `hooks` see or replace."""
         hidden = hooks.hidden(0, self.embeddings(token_ids))
         for index, layer in enumerate(self.layers):
             hidden = layer.mlp(layer.attention.forward_with_hooks(hidden, index, hooks))
@@ -228,7 +235,7 @@ class Bert(nn.Module):
         return self.read_out(hidden).squeeze(-1)
 
     def forward_with_attention(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions (B, T) and attention weights (B, layers, heads, query T, key T)."""
+        """Return predictions (B, T) and attention weights (B, layers, heads, query T, key T)."""
         attention_weights = []
 
         def keep(layer: int, weights: Tensor) -> Tensor:
@@ -241,8 +248,8 @@ class Bert(nn.Module):
     def load_hf_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Load weights under the authors' (Hugging Face's) keys, `_backbone.…` and `read_out.…`.
 
-        Token types, pooler and the position-id buffer are ignored: the authors' model uses none of
-        them. Raises KeyError for a missing key, ValueError for an unknown one.
+        Keys of token types, of the pooler and of the position-id buffer are ignored, because the authors' model does
+        not use these. Raises KeyError for a missing key and ValueError for an unknown one.
         """
         remaining = {key: value for key, value in state_dict.items() if not _is_unused_by_authors(key)}
         own = {}
@@ -253,7 +260,7 @@ class Bert(nn.Module):
         self.load_state_dict(own)
 
     def hf_state_dict(self) -> dict[str, Tensor]:
-        """This model's weights under the authors' keys: the inverse of `load_hf_state_dict`."""
+        """Return this model's weights under the authors' keys, as `load_hf_state_dict` takes them."""
         own = self.state_dict()
         return {
             hf_name: part.clone()
@@ -263,12 +270,12 @@ class Bert(nn.Module):
 
 
 def build_bert(task: Task, model: dict[str, Any]) -> Bert:
-    """An uninitialised model for `task`, of the sizes in the config's `model` section."""
+    """Build an uninitialised model for `task` with the sizes in the config's `model` section."""
     return Bert(BertConfig(vocab_size=task.vocab_size, **sizes(model)))
 
 
 def sizes(model: dict[str, Any]) -> dict[str, int]:
-    """The fields of a BertConfig in the config's `model` section: all but what the weights are drawn with."""
+    """Return the fields of a BertConfig in the config's `model` section: every key but the two `..._init_std`."""
     return {key: value for key, value in model.items() if not key.endswith("_init_std")}
 
 
@@ -277,7 +284,7 @@ def _is_unused_by_authors(key: str) -> bool:
 
 
 def hf_names_of(model: Bert) -> dict[str, list[str]]:
-    """For each parameter, the Hugging Face names whose tensors it holds, joined along dimension 0."""
+    """Map each parameter's name to the Hugging Face names of the tensors that it joins along dimension 0."""
     return {name: _hf_names(name) for name, _ in model.named_parameters()}
 
 
@@ -304,8 +311,9 @@ def initialise(
 ) -> None:
     """Draw the parameters called `names` afresh from a CPU `generator`, in the model's own order.
 
-    Embeddings ~ N(0, embedding_std), linear weights ~ N(0, weight_std), biases 0, LayerNorm 1 and 0,
-    the MASK token's embedding 0; the read-out as PyTorch draws a Linear. Paper: 0.02 for both.
+    Embeddings and linear weights are normal with mean 0 and standard deviations `embedding_std` and `weight_std` (both
+    are 0.02 in the authors' code). The read-out is drawn as PyTorch draws a Linear. Biases are 0, LayerNorms have
+    weight 1 and bias 0, and the MASK token's embedding is 0.
     """
     chosen = set(names)
     read_out_bound = 1 / math.sqrt(model.config.hidden_size)

@@ -1,4 +1,4 @@
-"""Which parameters belong to which component of the model (paper, Figure 8).
+"""The components of the model and their parameters (paper, Figure 8).
 
 | part                 | parameters                                                             |
 |----------------------|------------------------------------------------------------------------|
@@ -9,9 +9,9 @@
 | mlp                  | every layer's two linear maps, and the LayerNorm after                 |
 | read_out             | the linear map from hidden states to entries                           |
 
-The six parts are a partition. Where the LayerNorms belong is not stated in the paper: here each goes
-with the sub-layer it follows. A component run trains one or more parts and freezes the others;
-`both_embeddings` is what the authors' released script trains.
+Every parameter is in exactly one of the six parts. The paper does not say where the LayerNorms belong: here each goes
+with the sub-layer before it. A component run trains one or more parts and freezes the others. The authors' released
+script trains the parts of `both_embeddings`.
 """
 
 import copy
@@ -28,7 +28,7 @@ PART_PATTERNS = {
     "read_out": ("read_out.",),
 }
 
-# What each component run re-initialises and trains.
+# Each component run re-initialises and trains these parts.
 COMPONENTS = {
     "token_embedding": ("token_embedding",),
     "position_embedding": ("position_embedding",),
@@ -39,7 +39,7 @@ COMPONENTS = {
 
 
 def parameter_names(model: nn.Module, parts: Iterable[str]) -> list[str]:
-    """Names of the parameters in `parts`, in the model's order. Raises KeyError for an unknown part."""
+    """Return the names of the parameters in `parts`, in the model's order. Raises KeyError for an unknown part."""
     patterns = [pattern for part in parts for pattern in PART_PATTERNS[part]]
     return [name for name, _ in model.named_parameters() if any(pattern in name for pattern in patterns)]
 
@@ -52,25 +52,29 @@ def freeze_all_but(model: nn.Module, trainable: Iterable[str]) -> None:
 
 
 def give_parts(model: nn.Module, donor: nn.Module, parts: Iterable[str]) -> None:
-    """Let `model` start with the values that `donor`, a model of the same sizes, has in `parts`.
+    """Copy the values of `parts` from `donor`, a model of the same sizes, into `model`.
 
-    They are trained like the others unless they are left out of what the trainer calls trainable: see
-    `names_outside`. After `initialise` of the whole model the other parts are those of a run without gifts.
-    Raises RuntimeError if the sizes differ.
+    The other parts keep their values. The trainer trains the copied parts like the others, unless it is told to train
+    only `names_outside` them. Raises KeyError for an unknown part and RuntimeError if the sizes differ.
     """
     values = donor.state_dict()
     model.load_state_dict({name: values[name] for name in parameter_names(model, parts)}, strict=False)
 
 
 def names_outside(model: nn.Module, parts: Iterable[str]) -> list[str]:
-    """Names of the parameters in none of `parts`, in the model's order: what is trained if `parts` are frozen.
-    Raises KeyError for an unknown part."""
+    """Return the names of the parameters in none of `parts`, in the model's order.
+
+    A run that freezes `parts` trains these. Raises KeyError for an unknown part.
+    """
     inside = set(parameter_names(model, parts))
     return [name for name, _ in model.named_parameters() if name not in inside]
 
 
 def with_parts_of(model: nn.Module, donor: nn.Module, parts: Iterable[str]) -> nn.Module:
-    """A copy of `model` in which `parts` have the values they have in `donor`, a model of the same sizes."""
+    """Return a copy of `model` whose `parts` have the values of `donor`, a model of the same sizes.
+
+    Raises KeyError for an unknown part and RuntimeError if the sizes differ.
+    """
     mixed = copy.deepcopy(model)
     give_parts(mixed, donor, parts)
     return mixed

@@ -1,7 +1,7 @@
-"""A decoder for next-token prediction (paper, Figures 11 and 12).
+"""The decoder, which predicts the next token (paper, Figures 11 and 12).
 
-Same maths as Hugging Face's `GPT2LMHeadModel` (pre-LayerNorm, tanh-GELU, learned positions, causal
-attention, read-out tied to the token embeddings) without dropout.
+It computes the same function as Hugging Face's `GPT2LMHeadModel` (pre-LayerNorm, tanh-GELU, learned positions, causal
+attention, a read-out tied to the token embeddings), but it has no dropout.
 """
 
 import math
@@ -18,7 +18,7 @@ LAYER_NORM_EPS = 1e-5
 
 
 class CausalAttention(nn.Module):
-    """Multi-head self-attention to the positions up to one's own: (B, T, H) -> (B, T, H)."""
+    """Multi-head self-attention to a position and to those before it: it maps (B, T, H) to (B, T, H)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -27,7 +27,7 @@ class CausalAttention(nn.Module):
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, kept_weights: list[Tensor] | None) -> Tensor:
-        """Appends the weights (B, heads, query T, key T) to `kept_weights` if that is a list."""
+        """Return (B, T, H). If `kept_weights` is a list, append the weights (B, heads, query T, key T) to it."""
         query, key, value = split_heads(self.query_key_value(hidden), self.num_heads)
         if kept_weights is None:
             context = F.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -42,7 +42,7 @@ class CausalAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer: attention, then MLP, each on its LayerNorm and added to the residual stream."""
+    """One decoder layer: attention, then the MLP. Each reads a LayerNorm of the residual stream and adds to it."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -59,7 +59,7 @@ class Layer(nn.Module):
 
 
 class Gpt(nn.Module):
-    """Token ids (B, T) int64 -> logits of the next token (B, T, vocabulary) float32."""
+    """The decoder. It maps token ids (B, T), int64, to logits of the next token (B, T, vocabulary), float32."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -70,30 +70,38 @@ class Gpt(nn.Module):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
 
     def forward(self, token_ids: Tensor, start: int = 0, kept_weights: list[Tensor] | None = None) -> Tensor:
-        """Logits from position `start` on, (B, T - start, vocabulary)."""
+        """Return the logits from position `start` on, (B, T - start, vocabulary).
+
+        If `kept_weights` is a list, append each layer's attention weights (B, heads, query T, key T) to it.
+        """
         hidden = self.token_embeddings(token_ids) + self.position_embeddings.weight[: token_ids.shape[1]]
         for layer in self.layers:
             hidden = layer(hidden, kept_weights)
         return self.layer_norm(hidden[:, start:]) @ self.token_embeddings.weight.mT
 
     def attention_weights(self, token_ids: Tensor) -> Tensor:
-        """Of every layer and head: (B, layers, heads, query T, key T), zero above the diagonal."""
+        """Return the weights of every layer and head, (B, layers, heads, query T, key T), zero above the diagonal."""
         weights: list[Tensor] = []
         self(token_ids, kept_weights=weights)
         return torch.stack(weights, dim=1)
 
 
 def build_decoder(task: Task, model: dict[str, Any]) -> Gpt:
-    """An uninitialised decoder of the sizes in the config's `model` section, for sequences of twice the task's entries
-    and SEP besides the task's tokens."""
+    """Build an uninitialised decoder with the sizes in the config's `model` section.
+
+    Its vocabulary is the task's tokens and SEP. Its sequences are twice as long as a matrix has entries.
+    """
     own = {"vocab_size": task.vocab_size + 1, "max_position_embeddings": 2 * task.num_entries}
     return Gpt(BertConfig(**{**sizes(model), **own}))
 
 
 @torch.no_grad()
 def initialise(model: Gpt, generator: torch.Generator, embedding_std: float, weight_std: float) -> None:
-    """Draw all parameters from a CPU `generator`: embeddings ~ N(0, embedding_std), linear weights ~
-    N(0, weight_std), biases 0, LayerNorm 1 and 0. GPT-2: 0.02 for both."""
+    """Draw all parameters from a CPU `generator`.
+
+    Embeddings and linear weights are normal with mean 0 and standard deviations `embedding_std` and `weight_std` (both
+    are 0.02 in GPT-2). Biases are 0, and LayerNorms have weight 1 and bias 0.
+    """
     for name, parameter in model.named_parameters():
         if "layer_norm" in name:
             parameter.fill_(float(name.endswith("weight")))

@@ -1,4 +1,4 @@
-"""Head scores: the share of a head's attention on each group of keys against uniform attention's (Figure 4)."""
+"""Head scores compare a head's attention to each group of keys with uniform attention (paper, Figure 4)."""
 
 from typing import Any
 
@@ -9,15 +9,17 @@ POSITION_GROUPS = ("same_row", "same_column", "self")
 OTHER = "other"
 HEAD_GROUPS = (*POSITION_GROUPS, "observed", OTHER)
 SPECIALISED_SCORE = 0.5
-ATTENDED = 2  # times the share of uniform attention
+ATTENDED = 2  # a head attends to what gets this many times its share of uniform attention
 
 
 def tidy_shares(attributes: dict[str, Any], patterns: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:
-    """One row for each mask pattern, layer, head, query group and key group of an attention file.
+    """Return one row for each mask pattern, layer, head, query group and key group of an attention file.
 
-    Columns: seed, step, mask_pattern, layer, head (both from 1), query_group, key_group, share,
-    uniform_share (shares of attention mass, 0 to 1), and score = (share - uniform_share) /
-    (1 - uniform_share): 0 for uniform attention, 1 if all mass is on the group.
+    seed, step, mask_pattern, layer, head, query_group, key_group  (layer and head count from 1)
+    share          the share of attention on the key group, from 0 to 1
+    uniform_share  the same share under uniform attention
+    score          (share - uniform_share) / (1 - uniform_share), which is 0 for uniform attention, and 1 if all
+                   attention is on the group
     """
     tables = []
     for pattern, arrays in patterns.items():
@@ -39,17 +41,22 @@ def tidy_shares(attributes: dict[str, Any], patterns: dict[str, dict[str, np.nda
 
 
 def overall_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """Of a table as from `tidy_shares`, the scores over all queries of random masks: what heads are grouped by."""
+    """Return the rows of a `tidy_shares` table that heads are grouped by: all queries of random masks."""
     return scores[(scores["mask_pattern"] == "random") & (scores["query_group"] == "all")]
 
 
 def head_groups(scores: pd.DataFrame) -> pd.Series:
-    """What each head is specialised in, indexed by (layer, head): one of HEAD_GROUPS.
+    """Return the group of each head, indexed by (layer, head): one of HEAD_GROUPS.
 
-    `scores` has one row for each layer, head and key group, of one seed and step. A head belongs to the one of
-    POSITION_GROUPS that it scores highest on, if that score is SPECIALISED_SCORE or more: half of the attention
-    that a uniform head has elsewhere is there. Of the rest, those that score as high on observed entries are
-    `observed` (a row head reads observed entries too, but is told by its row), the others `other`.
+    `scores` has one row for each layer, head and key group of one seed and step. The first of these rules that fits
+    gives the group:
+
+        1. The head's best score on POSITION_GROUPS is SPECIALISED_SCORE or more: it is in that group.
+        2. Its score on observed entries is SPECIALISED_SCORE or more: it is in `observed`.
+        3. Otherwise it is in `other`.
+
+    A head that reads the observed entries of its row is thus a row head. At a score of one half, half of the attention
+    that a uniform head gives to other positions is on the group instead.
     """
     score = scores.pivot(index=["layer", "head"], columns="key_group", values="score")
     by_position = score[list(POSITION_GROUPS)]
@@ -59,10 +66,10 @@ def head_groups(scores: pd.DataFrame) -> pd.Series:
 
 
 def specialisation_steps(scores: pd.DataFrame) -> pd.DataFrame:
-    """When the heads that are specialised at the last step became so, one row a head: layer, head, group, step.
+    """Return when each head that is specialised at the last step became so: layer, head, group and step.
 
-    `scores` has one row for each step, layer, head and key group, of one seed. `step` is the first from which on
-    the head scores half of its last score on its group or more; heads in `other` are left out.
+    `scores` has one row for each step, layer, head and key group of one seed. From `step` on, the head's score on its
+    group is never below half of its last score. Heads in `other` are left out.
     """
     last = scores["step"].max()
     groups = head_groups(scores[scores["step"] == last])

@@ -1,4 +1,4 @@
-"""What a run would cost on this machine, before it starts."""
+"""The time that a run would take on this machine, estimated before it starts."""
 
 import time
 
@@ -12,14 +12,17 @@ SLOW_DAYS = 0.5
 
 
 def training_flops(config: BertConfig, batch_size: int, length: int) -> float:
-    """Floating-point operations of one update: forward and twice that backward, matrix products only."""
+    """Return the floating-point operations of one update.
+
+    Only matrix products count. The backward pass has twice the operations of the forward pass.
+    """
     weights = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
     attention = 2 * length * config.hidden_size
     return 6.0 * batch_size * length * config.num_hidden_layers * (weights + attention)
 
 
 def measured_flops_per_second(size: int = 1024, seconds: float = 0.5) -> float:
-    """Speed of a square float32 matrix product on the CPU, with the threads that PyTorch has now."""
+    """Measure the speed of a square float32 matrix product on the CPU, with PyTorch's current threads."""
     a = torch.ones(size, size)
     a @ a
     start, count = time.monotonic(), 0
@@ -30,7 +33,10 @@ def measured_flops_per_second(size: int = 1024, seconds: float = 0.5) -> float:
 
 
 def refuse_if_slow(flops: float, device: str, scale: str, allow_slow: bool) -> None:
-    """Raise InputError, naming the days, if `flops` on this CPU are paper scale or take over half a day."""
+    """Raise InputError, which names the days, if a CPU run of `flops` is at paper scale or would take over half a day.
+
+    It refuses nothing on a GPU, or if `allow_slow` is set.
+    """
     if device != "cpu" or allow_slow:
         return
     speed = measured_flops_per_second()

@@ -1,7 +1,7 @@
-"""The one training loop: online, with Adam (the paper's set-up).
+"""The training loop of every trained model: online training with Adam (the paper's set-up).
 
-Every trained model comes out of it; what is trained on is an objective (`objectives.py`). It knows
-nothing of files: `resuming.py` wraps it.
+What is trained is an objective (`objectives.py`). The loop reads and writes no files; `resuming.py` does that around
+it.
 """
 
 import math
@@ -28,10 +28,12 @@ class Schedule:
 
     What an update computes does not depend on `steps`: a short run is bit for bit the beginning of a longer one.
 
-    `precision` of matrix products: float32; tf32, which rounds their inputs to 10 bits on a GPU that can; or bfloat16
-    by autocast, which leaves attention over few positions on a CPU as it is. Weights, their moments and the loss are
-    float32 always. `compile`: forward and backward pass by TorchInductor, on a GPU as CUDA graphs, the same maths in
-    other rounding.
+    `precision` is that of matrix products. float32 is full precision. tf32 rounds their inputs to 10 bits on a GPU that
+    can do so. bfloat16 is autocast, which leaves attention over few positions on a CPU as it is. Weights, Adam's
+    moments and the loss are always float32.
+
+    `compile` has TorchInductor compile the forward and backward pass, on a GPU as CUDA graphs. The maths stays the same
+    and the rounding differs.
     """
 
     steps: int
@@ -48,18 +50,24 @@ class Schedule:
 
     @classmethod
     def from_config(cls, pretrain: dict[str, Any], steps: int) -> "Schedule":
-        """From the config's `pretrain` section, for a run of `steps`."""
+        """Take the schedule from the config's `pretrain` section, for a run of `steps`."""
         values = {field.name: pretrain[field.name] for field in fields(cls)}
         return cls(**{**values, "steps": steps})
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up over `warmup_steps` updates, then constant; `step` counts from 0."""
+        """Return the learning rate of update `step`, counted from 0.
+
+        It rises linearly over `warmup_steps` updates and is constant after them.
+        """
         return self.learning_rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))
 
 
 @contextmanager
 def tf32_products(enabled: bool) -> Iterator[None]:
-    """TF32 in matrix products of float32 on a GPU; outside, where the data are drawn, they are exact."""
+    """Let a GPU use TF32 in float32 matrix products inside this context.
+
+    Outside it, where the data are drawn, products are not rounded.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if enabled else "highest")
     try:
@@ -69,7 +77,7 @@ def tf32_products(enabled: bool) -> Iterator[None]:
 
 
 def check_compiler() -> None:
-    """Raise InputError if TorchInductor would not find what it compiles with."""
+    """Raise InputError if TorchInductor would find no C++ compiler or no Python headers."""
     compiler, header = os.environ.get("CXX", "g++"), Path(sysconfig.get_path("include")) / "Python.h"
     if not shutil.which(compiler):
         raise InputError(f"config: pretrain.compile: there is no C++ compiler {compiler} here: set it to false")
@@ -78,14 +86,17 @@ def check_compiler() -> None:
 
 
 def compiled(loss: Callable[..., Any], device: str) -> Callable[..., Any]:
-    """`loss` by TorchInductor, for each size of matrix anew. Raises InputError where it cannot be."""
+    """Return `loss` compiled by TorchInductor, anew for each size of matrix.
+
+    Raises InputError if this machine cannot compile.
+    """
     check_compiler()
-    torch.compiler.config.recompile_limit = 64  # sizes; beyond PyTorch's 8 steps would go on uncompiled
+    torch.compiler.config.recompile_limit = 64  # matrix sizes; beyond its default of 8, PyTorch would not compile them
     return torch.compile(loss, dynamic=False, mode="reduce-overhead" if device == "cuda" else None)
 
 
 class Observer(Protocol):
-    """What looks at training after chosen updates and changes nothing of it.
+    """An observer looks at training after chosen updates, and changes nothing.
 
     What it has gathered is part of the trainer's state, under its `name`, so that an interrupted run gathers the same.
     """
@@ -93,25 +104,27 @@ class Observer(Protocol):
     name: str
 
     def is_due(self, step: int) -> bool:
-        """Whether to be called after update number `step`, counted from 1."""
+        """Say whether to call `observe` after update number `step`, counted from 1."""
 
     def observe(self, trainer: "Trainer") -> None:
-        """Look at a trainer that has just made an update, and logged a row if one was due."""
+        """Look at a trainer that has just made an update, and has logged a row if one was due."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything gathered so far, as named tensors."""
+        """Return everything gathered so far, as named tensors."""
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state()` gave."""
+        """Go on from what `state()` returned."""
 
 
 class Trainer:
-    """Trains the parameters called `trainable`; the others are frozen and get no gradient.
+    """A trainer trains the parameters called `trainable`; the others are frozen and get no gradient.
 
-    `seed` and `stream` name the training batches: the batch of update t is (seed, stream, t). The model is trained
-    from the weights it has; the seed they were drawn with may be another. `rows` holds what was logged, a row of
-    `columns` every `log_every` updates, measured in the training forward pass itself and averaged over the updates
-    since the row before; eval columns are nan between evaluations.
+    `seed` and `stream` name the training batches: the batch of update t is (seed, stream, t). Training starts from the
+    weights that the model has, which another seed may have drawn.
+
+    `rows` holds what was logged: a row of `columns` every `log_every` updates. Its values come from the training
+    forward passes themselves and are averaged over the updates since the row before. Eval columns are nan between
+    evaluations.
     """
 
     def __init__(
@@ -151,11 +164,11 @@ class Trainer:
         return self.step >= self.schedule.steps
 
     def advance(self) -> None:
-        """One update, a new row when one is due, and the observers that are due.
+        """Make one update, log a row if one is due, and call the observers that are due.
 
-        A row raises InputError if the loss became non-finite since the row before. In between nothing is read from
-        the device, so that it never waits, unless the factors' law is unbounded: then it is checked that every entry
-        has a token.
+        Raises InputError with a row if the loss became infinite or nan since the row before. Between rows nothing is
+        read from the device, so the CPU never waits for it. The exception is an unbounded law of the factors: then each
+        batch is checked, and an entry without a token raises InputError.
         """
         batch = self.objective.sample(self.schedule.batch_size, self.seed, self.stream, self.step, self.device)
         self.optimizer.param_groups[0]["lr"] = self.schedule.learning_rate_at(self.step)
@@ -174,7 +187,7 @@ class Trainer:
                 observer.observe(self)
 
     def check_finite(self) -> None:
-        """Raise InputError if a loss since the last row, or a weight, is infinite or nan."""
+        """Raise InputError if a weight, or a loss since the last row, is infinite or nan."""
         if not all(tensor.isfinite().all() for tensor in (self.window, *self.trained.values())):
             raise InputError(
                 f"the loss became infinite or nan in the {self.schedule.log_every} steps up to {self.step}: "
@@ -190,8 +203,11 @@ class Trainer:
         self.window.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the rest of the run depends on, as named tensors (those of the model are views).
-        Raises InputError rather than give a state that is lost."""
+        """Return everything that the rest of the run depends on, as named tensors. Those of the model are views.
+
+        Raises InputError if a weight, or a loss since the last row, is infinite or nan, because nothing could go on
+        from that.
+        """
         self.check_finite()
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for name, parameter in self.trained.items():
@@ -206,7 +222,7 @@ class Trainer:
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state()` gave: the rest of the run is bit-identical on the same machine."""
+        """Go on from what `state()` returned. The rest of the run is bit-identical on the same machine."""
         self.start_from(state)
         for observer in self.observers:
             prefix = f"observer.{observer.name}."
@@ -215,10 +231,10 @@ class Trainer:
             )
 
     def start_from(self, state: dict[str, Tensor]) -> None:
-        """Go on from the weights, Adam moments, step and logged rows of another run, given by its `state()`.
+        """Go on from the weights, Adam moments, step and logged rows in the `state()` of another run.
 
-        With another seed or stream this run is a fork: its batches are those of (seed, stream, step) from this step
-        on. The observers begin anew. Raises KeyError if the other run did not train a parameter that this one trains.
+        With another seed or stream this run is a fork: from this step on its batches are those of (seed, stream, step).
+        The observers begin anew. Raises KeyError if the other run did not train a parameter that this one trains.
         """
         own = ("model.", "exp_avg", "step", "window", "rows")
         state = {name: value.to(self.device, copy=True) for name, value in state.items() if name.startswith(own)}

@@ -1,7 +1,10 @@
-"""What is trained: batches, their loss, and what is logged of it. The training loop knows none of the three.
+"""Training objectives, which give the training loop its batches, their loss, and what is logged.
 
-An objective has `columns` and `eval_columns`, what a logged row holds besides the step, `num_sums`, how
-many sums lie behind the former, and the methods of `MatrixCompletion`.
+An objective has the methods of `MatrixCompletion` and these attributes:
+
+    columns, eval_columns  what a logged row has besides the step
+    num_sums               how many sums the values of `columns` are computed from
+    length                 the number of tokens of the longest sequence
 """
 
 from dataclasses import replace
@@ -18,13 +21,19 @@ EVAL_COLUMNS = tuple(f"eval_{name}" for name in (*COLUMNS, "correlation_masked")
 
 
 def in_full_precision(output: Tensor) -> Tensor:
-    """A model's output as float32 if autocast made it less; losses and what is logged are never rounded further."""
+    """Return a model's output as float32, if autocast made it less.
+
+    Losses and logged values are thus never rounded further.
+    """
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 def error_sums(prediction: Tensor, batch: Batch) -> Tensor:
-    """Sums over a batch, as float64 (5,): squared error and count of the observed entries, squared
-    error, count and absolute prediction of the masked entries. `prediction` is (B, rows*columns)."""
+    """Return sums over a batch, (5,) float64. `prediction` is (B, rows*columns).
+
+    The sums are squared error and count of the observed entries, then squared error, count and absolute prediction of
+    the masked entries.
+    """
     masked = ~batch.observed.flatten(1)
     squared = (prediction - batch.target.flatten(1)) ** 2
     squared_masked = (squared * masked).sum()
@@ -40,7 +49,10 @@ def error_sums(prediction: Tensor, batch: Batch) -> Tensor:
 
 
 def means(sums: Tensor) -> Tensor:
-    """`COLUMNS` from `error_sums` added over batches: nan where no such entry was seen."""
+    """Return the values of `COLUMNS`, (4,), from `error_sums` that are added over batches.
+
+    A value is nan if no entry of its kind was seen.
+    """
     observed, count_observed, masked, count_masked, absolute = sums
     return torch.stack(
         [
@@ -53,29 +65,29 @@ def means(sums: Tensor) -> Tensor:
 
 
 class MatrixCompletion:
-    """Mean squared error over all entries (the paper's loss) of matrices of `tasks`, which differ in size.
+    """The paper's loss: the mean squared error over all entries, for matrices of one or several `tasks`.
 
-    With several tasks each update draws one of them, each as likely (Figure 16), and the masked-entry MSE of
-    each is logged too; an evaluation has all.
+    The tasks differ in size. Each update draws one of them, all with the same probability (Figure 16). If there are
+    several, the masked-entry MSE of each is logged too. An evaluation has matrices of all.
     """
 
     eval_columns = EVAL_COLUMNS
 
     def __init__(self, *tasks: Task):
         self.tasks = tasks
-        of_tasks = [f"mse_masked_{task.rows}x{task.columns}" for task in tasks] if len(tasks) > 1 else []
-        self.columns = (*COLUMNS, *of_tasks)
+        task_columns = [f"mse_masked_{task.rows}x{task.columns}" for task in tasks] if len(tasks) > 1 else []
+        self.columns = (*COLUMNS, *task_columns)
         self.num_sums = 5 * len(tasks)
-        self.length = max(task.num_entries for task in tasks)  # tokens of the longest sequence
+        self.length = max(task.num_entries for task in tasks)
 
     @classmethod
-    def of_sizes(cls, task: Task, sizes: list[int]) -> "MatrixCompletion":
-        """Of the config's `task`, or of square matrices of each of `sizes` if there are any."""
+    def for_sizes(cls, task: Task, sizes: list[int]) -> "MatrixCompletion":
+        """Make the objective for square matrices of each of `sizes`, or for `task` if there are none."""
         tasks = [replace(task, rows=size, columns=size) for size in sizes]
         return cls(*(tasks or [task]))
 
     def sample(self, batch_size: int, seed: int, stream: str, step: int, device: str) -> Batch:
-        """The batch of one update, a pure function of (seed, stream, step)."""
+        """Draw the batch of one update, which is a pure function of (seed, stream, step)."""
         task = self.tasks[0]
         if len(self.tasks) > 1:
             generator = make_generator(seed, f"{stream}/task", step)
@@ -83,21 +95,24 @@ class MatrixCompletion:
         return sample_batch(task, batch_size, seed, stream, step, device)
 
     def eval_batches(self, batch_size: int, seed: int, device: str) -> list[Batch]:
-        """Held-out batches, one for each task, drawn on the CPU whatever the device."""
+        """Draw one held-out batch for each task, on the CPU whatever the device."""
         return [sample_batch(task, batch_size, seed, "eval").to(device) for task in self.tasks]
 
     def loss(self, model: Bert, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss to minimise, and sums of what is logged: they are added over updates, then go to `means`."""
+        """Return the loss to minimise, and the sums of what is logged, (num_sums,).
+
+        The trainer adds the sums over updates and gives them to `means`.
+        """
         prediction = in_full_precision(model(batch.tokens))
         loss = torch.mean((prediction - batch.target.flatten(1)) ** 2)
-        of_batch = error_sums(prediction.detach(), batch)
-        sums = of_batch.new_zeros(len(self.tasks), len(of_batch))
+        batch_sums = error_sums(prediction.detach(), batch)
+        sums = batch_sums.new_zeros(len(self.tasks), len(batch_sums))
         shapes = [(task.rows, task.columns) for task in self.tasks]
-        sums[shapes.index(batch.target.shape[1:])] = of_batch
+        sums[shapes.index(batch.target.shape[1:])] = batch_sums
         return loss, sums.flatten()
 
     def means(self, sums: Tensor) -> Tensor:
-        """The values of `columns`: nan for a task that no update drew."""
+        """Return the values of `columns`. The MSE of a task that no update drew is nan."""
         sums = sums.view(len(self.tasks), -1)
         total = means(sums.sum(0))
         if len(self.tasks) == 1:
@@ -106,8 +121,10 @@ class MatrixCompletion:
 
     @torch.no_grad()
     def evaluate(self, model: Bert, batches: list[Batch]) -> Tensor:
-        """The values of `eval_columns` over all batches; the correlation is between prediction and truth
-        over masked entries, nan if either is constant."""
+        """Return the values of `eval_columns` over all batches.
+
+        The correlation is between prediction and truth over masked entries, and nan if either is constant.
+        """
         sums, pairs = 0, []
         for batch in batches:
             prediction = model(batch.tokens)
