@@ -14,7 +14,7 @@ from pathlib import Path
 
 from abrupt.config.results import Results
 from abrupt.storage.identity import Identity, configuration
-from abrupt.storage.records import explained_difference, read_record
+from abrupt.storage.records import WEIGHTS, explained_difference, is_damaged, read_record
 from abrupt.storage.store import STORE, Entry, entries, entries_of
 
 
@@ -46,6 +46,8 @@ def _different(results: Results, curve: Path, wanted: Identity) -> DifferentRun 
         if not path.exists():
             continue
         record = read_record(path)
+        if record is None and path.suffix == WEIGHTS and is_damaged(path):
+            continue  # it is not current, so the run's job is scheduled, which puts it back
         if record is None:
             return DifferentRun(folder, [f"{path.name} does not say what it is of"], False, _cost(results, folder, 0))
         if record["identity"] != wanted:

@@ -79,6 +79,8 @@ class Entry:
             lines = (self.folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise unreadable(self.folder / "SHA256SUMS", error) from error
         return {name: content for content, name in (line.split("  ", 1) for line in lines)}
 
     def add_sum(self, path: Path) -> None:
