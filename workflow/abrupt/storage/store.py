@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abrupt.errors import InputError
 from abrupt.storage.files import sha256, write_atomically
 from abrupt.storage.identity import Identity, digest
 from abrupt.storage.records import read_record, unreadable
@@ -52,8 +53,13 @@ class Entry:
 
     @property
     def step(self) -> int:
-        """How far the run is: the number of updates in its last state, 0 without one."""
+        """How far the run is: the number of updates in its last state, 0 without one.
+
+        Raises InputError if the state is of another run, and so was put here by hand.
+        """
         record = read_record(self.last)
+        if record and not self.folder.name.startswith(f"{digest(record['identity'])}-"):
+            raise InputError(f"{self.last}: is of another run than its folder is: move it elsewhere and run again")
         return record["step"] if record else 0
 
     def checkpoint(self, step: int) -> Path:
