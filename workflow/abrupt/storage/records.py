@@ -117,10 +117,12 @@ def _header(path: Path) -> dict[str, Any]:
     return header
 
 
-def is_damaged(path: Path) -> bool:
+def is_damaged(path: str | Path) -> bool:
     """Whether a file of weights is truncated, or no safetensors file at all."""
     try:
-        _header(path)
+        _header(Path(path))
+    except FileNotFoundError:
+        return False
     except (ValueError, KeyError, TypeError, AttributeError):
         return True
     return False
@@ -146,6 +148,8 @@ def check_input(path: str | Path, wanted: str) -> None:
     """Raise InputError unless the file at `path` is what `wanted`, a digest as of `record_digest`, stands for, and
     its content is what its record says."""
     record = read_record(path)
+    if record is None and Path(path).suffix == WEIGHTS and is_damaged(path):
+        raise DamagedFileError(f"{path}: not a complete safetensors file: delete it and run again")
     if record is None:
         raise DamagedFileError(
             f"{path}: does not say what it is of, so it was not made by this workflow: delete it and run again"
