@@ -38,7 +38,7 @@ CONFIG = merged(
     },
 )
 SIZES = [3, 4, 5]
-MIXTURE = MatrixCompletion.from_config(Task(**{**CONFIG["task"], "max_value": 1}), SIZES)
+MIXTURE = MatrixCompletion.of_sizes(Task(**{**CONFIG["task"], "max_value": 1}), SIZES)
 
 
 def changed_keys(name):
@@ -189,4 +189,4 @@ def test_a_size_that_no_update_drew_has_no_error():
 
 
 def test_one_task_is_logged_as_before():
-    assert MatrixCompletion.from_config(Task(**CONFIG["task"]), []).columns == COLUMNS
+    assert MatrixCompletion.of_sizes(Task(**CONFIG["task"]), []).columns == COLUMNS
