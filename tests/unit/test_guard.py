@@ -222,6 +222,7 @@ def test_progress_of_the_run_that_is_asked_for_needs_no_note():
 
 def test_checkpoints_that_must_be_trained_for_again_are_named_with_their_cost():
     store(results(), checkpoints=(0, 400))
+    publish(results())
     wanted = results(pretrain__checkpoint_steps=[0, 50, 100, 400])
     (note,) = notes(wanted)
     assert "the weights at steps 50, 100 are not in the store: training goes over its first 100 steps once more" in note
@@ -229,6 +230,6 @@ def test_checkpoints_that_must_be_trained_for_again_are_named_with_their_cost():
 
 def test_checkpoint_among_the_results_is_not_missing():
     store(results(), checkpoints=(0, 400))
-    Path(PRETRAIN).parent.mkdir(parents=True)
+    publish(results())
     Path(PRETRAIN).with_name("step100.safetensors").write_bytes(b"")
     assert list(notes(results())) == []

@@ -42,7 +42,7 @@ def test_every_result_has_an_identity_and_a_digest():
 )
 def test_the_same_configuration_in_other_words_gives_the_same_results(given):
     # Of the cpu scale, which is all of config.yaml.
-    config, changes = layered(WORKFLOW, [], given, [], False)
+    config, changes, _ = layered(WORKFLOW, [], given, [], False)
     assert Results(config, CATALOGUE).digests == Results(layered(WORKFLOW, [], {}, [], False)[0], CATALOGUE).digests
     assert changes == {}
 

@@ -379,6 +379,18 @@ def test_a_deleted_result_is_put_back_without_training(tmp_path, whole):
     assert files(tmp_path / "out") == whole
 
 
+def test_cost_is_asked_for_before_training_and_of_what_is_to_come_alone(tmp_path):
+    asked = []
+
+    def run(steps):
+        said = about(), 20, outputs(tmp_path / "out", steps)
+        train(tiny_trainer(steps), tmp_path / ".store", *said, before_training=asked.append)
+
+    for steps in (200, 200, 220):
+        run(steps)
+    assert asked == [200, 20]
+
+
 def test_results_are_links_to_the_store_that_cannot_be_written_by_mistake(tmp_path):
     train_tiny(tmp_path)
     checkpoint = entry_of(tmp_path).checkpoint(100)

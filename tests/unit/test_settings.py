@@ -1,5 +1,6 @@
 import copy
 from functools import reduce
+from pathlib import Path
 
 import configured
 import jsonschema
@@ -389,7 +390,8 @@ def test_values_at_the_bounds_of_the_rules_are_accepted():
 
 
 def layers(configfiles=(), given=None, arguments=(), reporting=False):
-    return layered(WORKFLOW, configfiles, given or {}, arguments, reporting)
+    config, changes, _ = layered(WORKFLOW, configfiles, given or {}, arguments, reporting)
+    return config, changes
 
 
 @pytest.fixture
@@ -419,8 +421,12 @@ def test_scale_of_a_configuration_file_counts_and_that_of_the_command_line_more(
 def test_changes_are_what_is_not_as_in_the_scale(configfile):
     path = configfile("task: {rows: 4, rank: 2}\nseeds: [0]")
     _, changes = layers([path], {"scale": "smoke", "name": "mine"})
-    assert changes == {"task": {"rank": 2}, "name": "mine"}
+    assert changes == {"task": {"rank": 2}}
     assert layers(given={"scale": "smoke"})[1] == {}
+
+
+def test_keys_that_the_scale_sets_are_counted():
+    assert layered(WORKFLOW, [], {"scale": "smoke"}, [], False)[2] == len(flattened(SCALES["smoke"]))
 
 
 def test_whole_numbers_are_integers_wherever_they_are_given(configfile):
@@ -508,3 +514,33 @@ def test_report_is_of_the_configuration_that_made_the_results(tmp_path, monkeypa
     reported, changes = layers(given={"scale": "smoke"}, reporting=True)
     assert reported == config and changes == {"task": {"rank": 2}}
     assert layers(given={"scale": "smoke"})[0]["task"]["rank"] == 1
+
+
+def results_of(*names):
+    for name in names:
+        folder = Path("results", name)
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump({**layers(given={"scale": "smoke"})[0], "name": name}))
+
+
+def test_report_is_of_the_only_results_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results_of("mine")
+    assert layers(reporting=True)[0]["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "line"),
+    [
+        ((), {}, "results/cpu: there are no results to report on: run the workflow first"),
+        (("one", "two"), {}, "choose others by --config name=..., one of one, two"),
+        (("one",), {"scale": "smoke"}, "results/smoke: there are no results to report on: choose others by"),
+    ],
+    ids=["none", "several", "not those that were named"],
+)
+def test_report_of_results_that_are_not_there_is_one_line(tmp_path, monkeypatch, names, given, line):
+    monkeypatch.chdir(tmp_path)
+    results_of(*names)
+    with pytest.raises(InputError) as raised:
+        layers(given=given, reporting=True)
+    assert line in str(raised.value) and "\n" not in str(raised.value)

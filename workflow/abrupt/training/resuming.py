@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -165,12 +165,14 @@ def train(
     save_every: int,
     outputs: dict[str, Any],
     accept_code: str = "none",
+    before_training: Callable[[int], None] = lambda updates: None,
 ) -> None:
     """Train for `trainer.schedule.steps` updates, from wherever the store is, and put the results at `outputs`:
     `training`, the path of the loss curve, and `weights`, paths called step<step>.safetensors.
 
     SIGTERM, SIGINT and SIGHUP save and exit with 128 + the signal's number; SIGKILL costs at most `save_every` steps.
     `accept_code` is the key of the configuration: whether a run of the same configuration by other code will do.
+    `before_training` is called with the number of updates that are to come, unless the store has the run.
     """
     steps = trainer.schedule.steps
     weights = {int(Path(path).stem.removeprefix("step")): path for path in outputs["weights"]}
@@ -183,6 +185,7 @@ def train(
             entry = _accepted(trainer, run, steps, checkpoint_steps, accept_code)
         if entry is None:
             _warn_of_other_progress(run)
+            before_training(max(steps - run.entry.step, 0))
             _train_to_end(trainer, run, steps, checkpoint_steps, save_every)
             entry = run.entry
         else:
