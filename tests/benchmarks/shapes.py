@@ -8,10 +8,9 @@ from typing import Any
 import yaml
 
 from abrupt.config.settings import Config, merged
-from abrupt.models.bert import Bert, initialise
+from abrupt.models.bert import Bert, build_bert, initialise
 from abrupt.models.components import COMPONENTS, parameter_names
 from abrupt.sampling import make_generator
-from abrupt.storage.checkpoints import build_model
 from abrupt.task import Task
 from abrupt.training.loop import Schedule, Trainer
 from abrupt.training.objectives import MatrixCompletion
@@ -22,8 +21,8 @@ CORES = len(os.sched_getaffinity(0))
 
 def scale_config(scale: str, changes: Config | None = None) -> Config:
     """The workflow's configuration at a scale, with `changes`."""
-    base = yaml.safe_load((ROOT / "config.yaml").read_text())
-    over = yaml.safe_load((ROOT / f"workflow/scales/{scale}.yaml").read_text()) or {}
+    base = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    over = yaml.safe_load((ROOT / f"workflow/scales/{scale}.yaml").read_text(encoding="utf-8")) or {}
     return merged(merged(base, over), changes or {})
 
 
@@ -51,7 +50,7 @@ class Shape:
     def model(self, seed: int = 0) -> Bert:
         """As pretraining draws it."""
         sizes = self.config["model"]
-        model = build_model(self.task, sizes)
+        model = build_bert(self.task, sizes)
         names = [name for name, _ in model.named_parameters()]
         stds = sizes["embedding_init_std"], sizes["weight_init_std"]
         initialise(model, names, make_generator(seed, "init"), *stds)

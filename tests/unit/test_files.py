@@ -1,18 +1,21 @@
 import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
 import torch
 
-from abrupt.errors import DamagedFileError, InputError
+from abrupt.errors import DamagedFileError, InputError, UnreadableFileError
+from abrupt.storage.attention_files import read_attention, write_attention
 from abrupt.storage.checkpoints import load_model, read_tensors, write_tensors
-from abrupt.storage.files import fingerprint, sha256, write_atomically, write_csv
-from abrupt.storage.identity import check_same_run, differing_keys, pretraining_run
+from abrupt.storage.files import sha256, write_atomically, write_csv
+from abrupt.storage.identity import configuration, curve_digest, differing_keys, digest, weights_digest
 
 
 @pytest.fixture
@@ -90,17 +93,37 @@ def test_csv_has_eight_digits_and_an_empty_cell_for_nan(path):
     assert path.read_bytes() == b"step,mse,name\n1,0.33333333,a\n2,,b\n"
 
 
-def test_fingerprint_does_not_depend_on_the_order_of_keys():
-    assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}), ({"a": [1, 2.0]}, {"a": (1.0, 2)})],
+    ids=["order", "whole numbers"],
+)
+def test_digest_is_the_same_for_equal_values(one, other):
+    assert digest(one) == digest(other)
 
 
-@pytest.mark.parametrize("other", [{"a": 2}, {"b": 1}, {"a": "1"}, {"a": [1]}, {"a": 1, "b": 1}, {}])
-def test_fingerprint_tells_values_apart(other):
-    assert fingerprint(other) != fingerprint({"a": 1})
+@pytest.mark.parametrize("other", [{"a": 2}, {"b": 1}, {"a": "1"}, {"a": [1]}, {"a": 1.5}, {"a": 1, "b": 1}, {}])
+def test_digest_tells_values_apart(other):
+    assert digest(other) != digest({"a": 1})
 
 
-def test_fingerprint_is_twelve_digits_and_stays_the_same_between_versions():
-    assert fingerprint({"b": 1, "a": [1, 2]}) == hashlib.sha256(b'{"a":[1,2],"b":1}').hexdigest()[:12]
+def test_digest_is_sixteen_digits_and_stays_the_same_between_versions():
+    assert digest({"b": 1.0, "a": [1, 2]}) == hashlib.sha256(b'{"a":[1,2],"b":1}').hexdigest()[:16]
+
+
+def test_digests_of_weights_and_curves_tell_steps_and_runs_apart():
+    digests = [kind(run, step) for kind in (weights_digest, curve_digest) for run in ({}, {"a": 1}) for step in (1, 2)]
+    assert len(set(digests)) == 8
+
+
+def test_configuration_is_an_identity_without_its_code_and_that_of_the_run_it_starts_from():
+    identity = {
+        "seed": 0,
+        "code": {"digest": "a"},
+        "inputs": {"weights": ["b"]},
+        "pretraining": {"seed": 1, "code": {}},
+    }
+    assert configuration(identity) == {"seed": 0, "pretraining": {"seed": 1}}
 
 
 def test_sha256_of_a_file(tmp_path):
@@ -127,12 +150,6 @@ def test_dict_in_place_of_a_value_differs():
     assert differing_keys({"a": 1}, {"a": {"b": 1}}) == ["a: 1 -> {'b': 1}"]
 
 
-def test_file_of_another_run_is_an_error_of_one_line():
-    with pytest.raises(InputError, match=r"^run\.json: .*\(seed: 0 -> 1; task\.rank: 1 -> 2\)") as raised:
-        check_same_run("run.json", {"seed": 0, "task": {"rank": 1}}, {"seed": 1, "task": {"rank": 2}})
-    assert "\n" not in str(raised.value)
-
-
 TASK = {
     "rows": 3,
     "columns": 4,
@@ -152,33 +169,33 @@ MODEL = {
     "embedding_init_std": 0.02,
     "weight_init_std": 0.02,
 }
-RUN = pretraining_run(TASK, MODEL, {"steps": 10}, seed=0)
+ABOUT = {"identity": {"kind": "pretraining", "task": TASK, "model": MODEL, "seed": 0}, "step": 10}
 
 
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "step10.safetensors"
-    write_tensors(path, {"a": torch.arange(2000.0), "b": torch.tensor(True)}, RUN)
+    write_tensors(path, {"a": torch.arange(2000.0), "b": torch.tensor(True)}, ABOUT)
     return path
 
 
-def the_one_line(path, run=RUN, error=DamagedFileError):
+def the_one_line(path, error=DamagedFileError, read=read_tensors):
     with pytest.raises(error) as raised:
-        read_tensors(path, run)
+        read(path)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
     return str(raised.value)
 
 
 def test_tensors_survive_the_file(weights):
-    read = read_tensors(weights, RUN)
+    read = read_tensors(weights)
     assert torch.equal(read["a"], torch.arange(2000.0)) and torch.equal(read["b"], torch.tensor(True))
     assert read.keys() == {"a", "b"}
 
 
 def test_transposed_tensor_survives_the_file(tmp_path):
     value = torch.arange(6.0).reshape(2, 3).T
-    write_tensors(tmp_path / "t", {"a": value}, RUN)
-    assert torch.equal(read_tensors(tmp_path / "t", RUN)["a"], value)
+    write_tensors(tmp_path / "t", {"a": value}, ABOUT)
+    assert torch.equal(read_tensors(tmp_path / "t")["a"], value)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
@@ -192,27 +209,44 @@ def test_text_file_is_damaged(weights):
     assert "delete it" in the_one_line(weights)
 
 
+def test_missing_file_is_one_line(weights):
+    weights.unlink()
+    assert "is missing" in the_one_line(weights)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_file_that_cannot_be_opened_is_not_called_damaged(weights, monkeypatch, code):
+    def refuse(path, *arguments, **options):
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("io.open", refuse)
+        line = the_one_line(weights, UnreadableFileError)
+    assert f"cannot be opened ({os.strerror(code)}): nothing was changed" in line
+
+
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"run": "sunny-night-17"}])
-def test_foreign_safetensors_file_is_not_read(weights, metadata):
+def test_foreign_safetensors_file_is_not_loaded_as_a_model(weights, metadata):
     safetensors.torch.save_file({"a": torch.zeros(3)}, weights, metadata)
-    assert "not written by this workflow" in the_one_line(weights)
+    assert "not written by this workflow" in the_one_line(weights, read=load_model)
 
 
-def test_tensors_of_another_run_are_an_error_that_names_the_keys(weights):
-    other = pretraining_run({**TASK, "rank": 2}, MODEL, {"steps": 20}, seed=0)
-    line = the_one_line(weights, other, InputError)
-    assert "pretrain.steps: 10 -> 20; task.rank: 1 -> 2" in line and "seed" not in line
-
-
-def test_run_and_extra_metadata_are_json_under_one_key(tmp_path):
-    write_tensors(tmp_path / "t", {"a": torch.zeros(1)}, RUN, step=5)
-    with safetensors.safe_open(tmp_path / "t", framework="pt") as stream:
+def test_what_is_said_of_tensors_is_json_under_one_key(weights):
+    with safetensors.safe_open(weights, framework="pt") as stream:
         metadata = stream.metadata()
-    assert json.loads(metadata.pop("abrupt")) == {"run": RUN, "step": 5}
+    assert json.loads(metadata.pop("abrupt")) == ABOUT
     assert metadata == {}
 
 
 def test_tensors_that_do_not_fit_the_model_are_damaged(weights):
-    with pytest.raises(DamagedFileError) as raised:
-        load_model(weights, RUN)
-    assert str(weights) in str(raised.value) and "\n" not in str(raised.value)
+    assert "do not fit the model" in the_one_line(weights, read=load_model)
+
+
+def test_maps_that_another_program_is_writing_are_not_called_damaged(tmp_path):
+    path = tmp_path / "step0.h5"
+    write_attention(path, {"random": {"a": np.zeros(3)}}, {"a": ("x",)}, {"step": 0}, {})
+    with open(path, "rb") as notebook:
+        fcntl.flock(notebook, fcntl.LOCK_EX)  # as HDF5 does for a file that is open for writing
+        line = the_one_line(path, UnreadableFileError, lambda path: read_attention(path, ("a",)))
+    assert "close it there and run again" in line
+    assert read_attention(path, ("a",))[1]["random"]["a"].tolist() == [0, 0, 0]

@@ -2,17 +2,30 @@ import copy
 from functools import reduce
 from pathlib import Path
 
+import configured
 import jsonschema
 import pytest
 import yaml
+from configured import WORKFLOW
 
-from abrupt.config.settings import check, explain_schema_error, flattened, merged, retyped
+from abrupt.config.settings import (
+    check,
+    check_name,
+    explain_schema_error,
+    flattened,
+    layered,
+    merged,
+    read_yaml,
+    retyped,
+    whole,
+)
 from abrupt.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-SCALES = {path.stem: yaml.safe_load(path.read_text()) or {} for path in (ROOT / "workflow/scales").glob("*.yaml")}
+CONFIG = merged(configured.CONFIG, {"name": "cpu"})  # as it is checked: complete
+SCHEMA = yaml.safe_load((WORKFLOW / "schemas/config.schema.yaml").read_text(encoding="utf-8"))
+SCALES = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in (WORKFLOW / "scales").glob("*.yaml")
+}
 
 
 # What the tests of single values start from: config.yaml with the values that they compare fixed here.
@@ -35,11 +48,7 @@ BASE = merged(
 
 def changed(**values):
     """`BASE` with some values replaced: section__key=value."""
-    config = copy.deepcopy(BASE)
-    for name, value in values.items():
-        *sections, key = name.split("__")
-        reduce(dict.__getitem__, sections, config)[key] = value
-    return config
+    return configured.changed(BASE, **values)
 
 
 def without(*path):
@@ -151,21 +160,6 @@ def test_misspelt_key_is_explained_by_the_keys_there_are():
 def test_integer_given_as_text_is_told_to_be_written_as_an_integer():
     # 5e4 is text in YAML 1.1.
     assert explained(changed(pretrain__steps="5e4")).endswith("YAML reads 5e4 as text, write 50000")
-
-
-def accepted(config):
-    try:
-        check(config)
-    except InputError:
-        return False
-    return not violations(config)
-
-
-@pytest.mark.parametrize("key", ["task__rows", "pretrain__batch_size"])
-def test_whole_float_where_an_integer_belongs_is_refused(key):
-    # JSON Schema takes 64.0 for an integer, PyTorch does not take it for a size.
-    section, name = key.split("__")
-    assert not accepted(changed(**{key: float(BASE[section][name])}))
 
 
 def at_scale(scale):
@@ -390,3 +384,163 @@ def test_several_problems_give_a_line_each():
 
 def test_values_at_the_bounds_of_the_rules_are_accepted():
     check(changed(task__rank=7, task__max_value=7, model__max_position_embeddings=49, attention__samples=256))
+
+
+# The layers of the configuration, and the name of its results.
+
+
+def layers(configfiles=(), given=None, arguments=(), reporting=False):
+    config, changes, _ = layered(WORKFLOW, configfiles, given or {}, arguments, reporting)
+    return config, changes
+
+
+@pytest.fixture
+def configfile(tmp_path):
+    def write(text, name="mine.yaml"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def test_later_layers_win(configfile):
+    one, two = configfile("task: {rows: 5, columns: 5}", "1.yaml"), configfile("task: {rows: 6}", "2.yaml")
+    config, _ = layers([one, two], {"scale": "smoke", "pretrain": {"batch_size": "32"}})
+    assert (config["task"]["rows"], config["task"]["columns"]) == (6, 5)
+    assert config["pretrain"]["batch_size"] == 32
+    assert config["pretrain"]["steps"] == SCALES["smoke"]["pretrain"]["steps"]
+    assert config["pretrain"]["learning_rate"] == CONFIG["pretrain"]["learning_rate"]
+
+
+def test_scale_of_a_configuration_file_counts_and_that_of_the_command_line_more(configfile):
+    path = configfile("scale: smoke")
+    assert layers([path])[0]["scale"] == "smoke"
+    assert layers([path], {"scale": "paper"})[0]["scale"] == "paper"
+
+
+def test_changes_are_what_is_not_as_in_the_scale(configfile):
+    path = configfile("task: {rows: 4, rank: 2}\nseeds: [0]")
+    _, changes = layers([path], {"scale": "smoke", "name": "mine"})
+    assert changes == {"task": {"rank": 2}}
+    assert layers(given={"scale": "smoke"})[1] == {}
+
+
+def test_keys_that_the_scale_sets_are_counted():
+    assert layered(WORKFLOW, [], {"scale": "smoke"}, [], False)[2] == len(flattened(SCALES["smoke"]))
+
+
+def test_whole_numbers_are_integers_wherever_they_are_given(configfile):
+    config, changes = layers([configfile("pretrain: {batch_size: 64.0}")], {"seeds": [0.0], "task": {"rank": "1.0"}})
+    assert changes == {} and not violations(config)
+    assert whole({"a": [1.0, {"b": 2.0}], "c": 0.5, "d": True, "e": "1.0"}) == {
+        "a": [1, {"b": 2}],
+        "c": 0.5,
+        "d": True,
+        "e": "1.0",
+    }
+    assert type(whole(1.0)) is int and type(config["pretrain"]["batch_size"]) is int
+
+
+def test_unknown_scale_is_one_line():
+    with pytest.raises(InputError, match="^config: scale: 'large' is not one of smoke, cpu, paper: choose"):
+        layers(given={"scale": "large"})
+
+
+def test_name_of_the_results_is_the_scale_unless_it_is_given():
+    assert layers(given={"scale": "smoke"})[0]["name"] == "smoke"
+    assert layers(given={"scale": "smoke", "name": "mine"})[0]["name"] == "mine"
+
+
+@pytest.mark.parametrize("name", ["1e-4", "007", "1_000", "true", "null", "0x1f"])
+def test_name_typed_on_the_command_line_stays_text(name):
+    # Snakemake has read it as YAML before.
+    given = {"scale": "smoke", "name": yaml.safe_load(name)}
+    assert layers(given=given, arguments=["scale=smoke", f"name={name}"])[0]["name"] == name
+
+
+def test_name_in_a_file_that_yaml_does_not_read_as_text_is_one_line(configfile):
+    with pytest.raises(InputError, match=r"^config: name: 7 is not text: put it in quotes$"):
+        layers([configfile("name: 007")])
+    assert layers([configfile("name: '007'")])[0]["name"] == "007"
+
+
+@pytest.mark.parametrize("name", ["smoke", "lr5e-4", "a.b_c-D", "smoke.1", "7"])
+def test_name_is_accepted(name):
+    check_name(name, "smoke")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".store", "..", "a/b", "a b", "ä", "a\n", "cpu", "paper", "reference", "benchmarks", 7, None]
+)
+def test_name_is_refused_in_one_line(name):
+    with pytest.raises(InputError, match=r"^config: name: ") as raised:
+        check_name(name, "smoke")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("task:\n  rows: 5\n  rank: 1\n  rows: 6\n", 4, "rows"),
+        ("seeds: [0]\ntask: {rank: 1}\nseeds: [1]\n", 3, "seeds"),
+        ('{"task": {"rank": 1, "rank": 2}}', 1, "rank"),
+    ],
+    ids=["nested", "top level", "JSON"],
+)
+def test_key_that_stands_twice_is_named_with_its_file_and_line(configfile, text, line, key):
+    path = configfile(text)
+    with pytest.raises(InputError) as raised:
+        layers([path])
+    assert str(raised.value) == f"{path}, line {line}: the key '{key}' stands there twice: remove one of the two"
+
+
+@pytest.mark.parametrize(
+    "content", [b"task: [1", b"- a\n- b\n", b"\xff\xfe", None], ids=["no YAML", "a list", "no UTF-8", "missing"]
+)
+def test_file_that_holds_no_configuration_is_one_line(tmp_path, content):
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        read_yaml(path)
+    assert str(raised.value).startswith(f"{path}: ") and "\n" not in str(raised.value)
+
+
+def test_report_is_of_the_configuration_that_made_the_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, _ = layers(given={"scale": "smoke", "task": {"rank": 2}})
+    (tmp_path / "results/smoke").mkdir(parents=True)
+    (tmp_path / "results/smoke/config.yaml").write_text(yaml.safe_dump(config))
+    reported, changes = layers(given={"scale": "smoke"}, reporting=True)
+    assert reported == config and changes == {"task": {"rank": 2}}
+    assert layers(given={"scale": "smoke"})[0]["task"]["rank"] == 1
+
+
+def results_of(*names):
+    for name in names:
+        folder = Path("results", name)
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump({**layers(given={"scale": "smoke"})[0], "name": name}))
+
+
+def test_report_is_of_the_only_results_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results_of("mine")
+    assert layers(reporting=True)[0]["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "line"),
+    [
+        ((), {}, "results/cpu: there are no results to report on: run the workflow first"),
+        (("one", "two"), {}, "choose others by --config name=..., one of one, two"),
+        (("one",), {"scale": "smoke"}, "results/smoke: there are no results to report on: choose others by"),
+    ],
+    ids=["none", "several", "not those that were named"],
+)
+def test_report_of_results_that_are_not_there_is_one_line(tmp_path, monkeypatch, names, given, line):
+    monkeypatch.chdir(tmp_path)
+    results_of(*names)
+    with pytest.raises(InputError) as raised:
+        layers(given=given, reporting=True)
+    assert line in str(raised.value) and "\n" not in str(raised.value)

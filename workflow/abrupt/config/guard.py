@@ -14,13 +14,14 @@ from pathlib import Path
 
 from abrupt.config.results import Results
 from abrupt.storage.identity import Identity, configuration
-from abrupt.storage.records import explained_difference, read_record
+from abrupt.storage.records import WEIGHTS, explained_difference, is_damaged, read_record
 from abrupt.storage.store import STORE, Entry, entries, entries_of
 
 
 @dataclass(frozen=True)
 class DifferentRun:
-    """A trained run on the disk that is not the one that is asked for."""
+    """A trained run on the disk that is not the one that is asked for; `code_alone` if it can be accepted, since it
+    differs in nothing but its code."""
 
     folder: Path
     differences: list[str]
@@ -46,14 +47,34 @@ def _different(results: Results, curve: Path, wanted: Identity) -> DifferentRun 
         if not path.exists():
             continue
         record = read_record(path)
+        if record is None and path.suffix == WEIGHTS and is_damaged(path):
+            continue  # it is not current, so the run's job is scheduled, which puts it back
         if record is None:
             return DifferentRun(folder, [f"{path.name} does not say what it is of"], False, _cost(results, folder, 0))
         if record["identity"] != wanted:
             code_alone = configuration(record["identity"]) == configuration(wanted)
             steps = record.get("steps", record.get("step", 0))
             differences = explained_difference(record, wanted)
+            if code_alone and not _is_stored(results, str(curve), record["identity"]):
+                code_alone = False
+                differences.append("which cannot be accepted, since the store does not have all of it")
             return DifferentRun(folder, differences, code_alone, _cost(results, folder, steps))
     return None
+
+
+def _is_stored(results: Results, curve: str, identity: Identity) -> bool:
+    """Whether the store has a run of this identity that is as long as is asked for, with the weights at all steps."""
+    steps, checkpoint_steps = results.lengths[curve], _checkpoint_steps(results, curve)
+    return any(
+        entry.step >= steps and all(entry.checkpoint(step).exists() for step in checkpoint_steps)
+        for entry in entries_of(Path("results", STORE), identity)
+    )
+
+
+def _checkpoint_steps(results: Results, curve: str) -> list[int]:
+    """The steps at which the weights of a run are asked for."""
+    weights = [Path(path) for path in results.digests if path.endswith(WEIGHTS)]
+    return sorted(int(path.stem.removeprefix("step")) for path in weights if path.parent == Path(curve).parent)
 
 
 def _cost(results: Results, folder: Path, steps: int) -> str:
@@ -101,13 +122,16 @@ def _code_alone(runs: list[DifferentRun]) -> bool:
 
 
 def command(arguments: list[str], **config: str) -> str:
-    """The command line of `snakemake` with these `arguments`, and with keys of the configuration set besides."""
+    """The command line of `snakemake` with these `arguments`, but with these values in the configuration."""
     pairs = [f"{key}={value}" for key, value in config.items()]
-    if pairs and "--config" in arguments:
-        position = arguments.index("--config") + 1
-        arguments = [*arguments[:position], *pairs, *arguments[position:]]
+    arguments = [argument for argument in arguments if argument.split("=")[0] not in config]
+    # Snakemake reads the last --config alone.
+    options = [place for place, argument in enumerate(arguments) if argument in ("--config", "-C")]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if pairs and options:
+        arguments[options[-1] + 1 : options[-1] + 1] = pairs
     elif pairs:
-        arguments = ["--config", *pairs, *(["--"] if arguments and arguments[0][0] != "-" else []), *arguments]
+        arguments[end:end] = ["--config", *pairs]
     return shlex.join(["snakemake", *arguments])
 
 
@@ -141,14 +165,9 @@ def _missing_checkpoints(results: Results, curve: str, own: list[Entry]) -> list
     if not step:
         return []
     folder = Path(curve).parent
-    wanted = [
-        int(Path(path).stem.removeprefix("step"))
-        for path in results.digests
-        if path.endswith(".safetensors") and Path(path).parent == folder
-    ]
     return [
         checkpoint
-        for checkpoint in sorted(wanted)
+        for checkpoint in _checkpoint_steps(results, curve)
         if checkpoint <= step
         and not any(entry.checkpoint(checkpoint).exists() for entry in own)
         and not (folder / f"step{checkpoint}.safetensors").exists()

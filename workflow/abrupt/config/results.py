@@ -96,13 +96,14 @@ class Results:
 
     def _add_components(self, seed: int) -> None:
         pretraining = self.training_runs[f"{self.folder}/pretrain/seed{seed}/training.csv"]
-        steps = self.config["components"]["steps"]
+        steps, last = self.config["components"]["steps"], self.config["pretrain"]["steps"]
         for component in self.config["components"]["names"]:
             run = {
                 **self._identity("component", "scripts/component_run.py", self.config, seed),
                 "component": component,
                 "pretraining": pretraining,
-                "inputs": {"weights": [weights_digest(pretraining, self.config["pretrain"]["steps"])]},
+                "pretraining_steps": last,
+                "inputs": {"weights": [weights_digest(pretraining, last)]},
             }
             self._add_run(f"components/{component}/seed{seed}", run, steps, [steps])
 

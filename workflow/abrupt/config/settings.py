@@ -41,7 +41,7 @@ def read_yaml(path: str | Path) -> Config:
     try:
         with open(path, encoding="utf-8") as stream:
             content = yaml.load(stream, _StrictLoader) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no keys with values: write them as in config.yaml")

@@ -28,9 +28,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors in `path`. Raises DamagedFileError if it is missing or damaged, UnreadableFileError if it cannot be
     opened."""
     try:
-        with open(path, "rb") as stream:
-            stream.read(1)
-        return safetensors.torch.load_file(path)
+        # Not by safetensors' own reader, which calls a file missing that cannot be opened.
+        return safetensors.torch.load(Path(path).read_bytes())
     except FileNotFoundError as error:
         raise DamagedFileError(f"{path}: is missing: run again") from error
     except OSError as error:

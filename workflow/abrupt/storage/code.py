@@ -90,19 +90,40 @@ def _is_logging(node: ast.AST) -> bool:
     return isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in LOGGERS
 
 
+def _parts(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    """The fields of a syntax tree's node that have an effect, by name."""
+    if isinstance(node, ast.Raise):  # which error it is, not its words
+        yield "exc", node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return
+    for name, value in ast.iter_fields(node):
+        if isinstance(value, list):
+            value = [item for item in value if not (_is_logging(item) or _is_text(item))]
+            if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some format specifications with an empty text
+                value = [item for item in value if not (isinstance(item, ast.Constant) and item.value == "")]
+        if name not in IGNORED_FIELDS and value not in (None, []):
+            yield name, value
+
+
 def _effective(node: Any) -> Any:
     """A syntax tree as nested lists of names and constants, without what has no effect."""
     if isinstance(node, list):
-        return [_effective(item) for item in node if not _is_logging(item) and not _is_text(item)]
+        return [_effective(item) for item in node]
     if isinstance(node, ast.Constant):
-        return [type(node.value).__name__, repr(node.value)]
-    if isinstance(node, ast.Raise):
-        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        return ["Raise", _effective(raised)]
+        return [type(node.value).__name__, ascii(node.value)]
     if isinstance(node, ast.AST):
-        fields = [(name, value) for name, value in ast.iter_fields(node) if name not in IGNORED_FIELDS]
-        return [type(node).__name__, *([name, _effective(value)] for name, value in fields if value not in (None, []))]
+        return [type(node).__name__, *([name, _effective(value)] for name, value in _parts(node))]
     return node
+
+
+def _walk(node: Any) -> Iterator[ast.AST]:
+    """Every node of a syntax tree that has an effect."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _walk(item)
+    elif isinstance(node, ast.AST):
+        yield node
+        for _, value in _parts(node):
+            yield from _walk(value)
 
 
 def _hash(nodes: Iterable[ast.AST]) -> str:
@@ -112,13 +133,13 @@ def _hash(nodes: Iterable[ast.AST]) -> str:
 def _mentioned(node: ast.AST, where: Module) -> Iterator[tuple[str, str | None]]:
     """What a piece of code of the module `where` mentions: (module, definition), or (module, None) for all of it."""
     aliases_of_modules = set()
-    for part in ast.walk(node):
+    for part in _walk(node):
         if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
             found = _imported(where, part.value.id)
             if found and found[1] is None:
                 aliases_of_modules.add(part.value)
                 yield found[0], part.attr
-    for part in ast.walk(node):
+    for part in _walk(node):
         if isinstance(part, ast.Name) and part not in aliases_of_modules:
             if part.id in where.definitions:
                 yield where.name, part.id
@@ -165,7 +186,7 @@ def definitions_behind(*entries: str) -> dict[str, str]:
             continue
         else:
             continue
-        if _without_effect(name) or not nodes:
+        if _without_effect(f"{source}.{wanted}") or not nodes:
             continue
         found[name] = _hash(nodes)
         pending.append((source, STATEMENTS))

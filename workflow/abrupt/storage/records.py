@@ -6,6 +6,7 @@ records to decide what is to be made again.
 """
 
 import json
+import os
 import platform
 from collections.abc import Iterable
 from functools import cache
@@ -84,26 +85,47 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     Raises UnreadableFileError if there is a file that cannot be opened.
     """
     path = Path(path)
-    if not path.exists():
-        return None
     try:
-        text = _metadata(path) if path.suffix == WEIGHTS else record_path(path).read_text(encoding="utf-8")
+        path.stat()
+        text = _header(path)["__metadata__"][METADATA_KEY] if path.suffix == WEIGHTS else _read(record_path(path))
         record = json.loads(text)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("identity"), dict) else None
+    parts = ["identity"] if path.suffix == WEIGHTS else ["identity", "files"]
+    return record if isinstance(record, dict) and all(isinstance(record.get(part), dict) for part in parts) else None
 
 
-def _metadata(path: Path) -> str:
-    """The workflow's metadata in a safetensors file: a little-endian length, then a header of so many bytes of JSON."""
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file, which is a little-endian length, so many bytes of JSON, and the data.
+
+    Raises ValueError, KeyError or TypeError if the file is none, or not as long as its header says.
+    """
     with open(path, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(min(length, 2**26)))
-    return header["__metadata__"][METADATA_KEY]
+        ends = [about["data_offsets"][1] for name, about in header.items() if name != "__metadata__"]
+        if os.fstat(stream.fileno()).st_size != 8 + length + max(ends, default=0):
+            raise ValueError(f"{path}: is truncated")
+    return header
+
+
+def is_damaged(path: str | Path) -> bool:
+    """Whether a file of weights is truncated, or no safetensors file at all."""
+    try:
+        _header(Path(path))
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True
+    return False
 
 
 def unreadable(path: str | Path, error: OSError) -> UnreadableFileError:
@@ -126,6 +148,8 @@ def check_input(path: str | Path, wanted: str) -> None:
     """Raise InputError unless the file at `path` is what `wanted`, a digest as of `record_digest`, stands for, and
     its content is what its record says."""
     record = read_record(path)
+    if record is None and Path(path).suffix == WEIGHTS and is_damaged(path):
+        raise DamagedFileError(f"{path}: not a complete safetensors file: delete it and run again")
     if record is None:
         raise DamagedFileError(
             f"{path}: does not say what it is of, so it was not made by this workflow: delete it and run again"

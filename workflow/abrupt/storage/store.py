@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abrupt.errors import InputError
 from abrupt.storage.files import sha256, write_atomically
 from abrupt.storage.identity import Identity, digest
 from abrupt.storage.records import read_record, unreadable
@@ -52,8 +53,13 @@ class Entry:
 
     @property
     def step(self) -> int:
-        """How far the run is: the number of updates in its last state, 0 without one."""
+        """How far the run is: the number of updates in its last state, 0 without one.
+
+        Raises InputError if the state is of another run, and so was put here by hand.
+        """
         record = read_record(self.last)
+        if record and not self.folder.name.startswith(f"{digest(record['identity'])}-"):
+            raise InputError(f"{self.last}: is of another run than its folder is: move it elsewhere and run again")
         return record["step"] if record else 0
 
     def checkpoint(self, step: int) -> Path:
@@ -79,6 +85,8 @@ class Entry:
             lines = (self.folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise unreadable(self.folder / "SHA256SUMS", error) from error
         return {name: content for content, name in (line.split("  ", 1) for line in lines)}
 
     def add_sum(self, path: Path) -> None:

@@ -28,8 +28,11 @@ def train_job(
     steps = int(snakemake.output.weights[-1].split("/step")[-1].removesuffix(".safetensors"))
     schedule = Schedule.from_config({**identity["pretrain"], "steps": steps}, steps)
     config = snakemake.config
-    flops = steps * training_flops(model.config, schedule.batch_size, objective.length)
-    refuse_if_slow(flops, device, config["scale"], config["allow_slow"])
+
+    def refuse_slow_training(updates: int) -> None:
+        flops = updates * training_flops(model.config, schedule.batch_size, objective.length)
+        refuse_if_slow(flops, device, config["scale"], config["allow_slow"])
+
     train(
         Trainer(model, trainable, objective, schedule, identity["seed"], stream, device),
         snakemake.params.store,
@@ -37,4 +40,5 @@ def train_job(
         config["pretrain"]["save_every"],
         {"training": snakemake.output.training, "weights": snakemake.output.weights},
         config["accept_code"],
+        refuse_slow_training,
     )

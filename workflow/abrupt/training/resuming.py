@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from abrupt.errors import DamagedFileError, InputError
 from abrupt.storage.checkpoints import read_tensors, write_tensors
 from abrupt.storage.files import write_atomically, write_csv
 from abrupt.storage.identity import configuration, differing_keys, digest
-from abrupt.storage.records import write_records
+from abrupt.storage.records import read_record, write_records
 from abrupt.storage.store import Entry, entries, entries_of, set_aside
 from abrupt.training.loop import Trainer
 
@@ -83,12 +83,13 @@ class Run:
     """One run, in its entry of the store. `about` is what `abrupt.storage.records.about_result` says of it."""
 
     def __init__(self, store: str | Path, about: dict[str, Any]):
-        self.store, self.about = Path(store), about
-        self.entry = Entry(
-            self.store / f"{digest(about['identity'])}-{digest(about['circumstances'])[:6]}",
-        )
+        self.store = Path(store)
+        self.entry = Entry(self.store / f"{digest(about['identity'])}-{digest(about['circumstances'])[:6]}")
         self.folder = self.entry.folder
-        self.saves = Saves(self.folder, about)
+        stored = self.entry.about or {}
+        accepted = {"accepted": stored["accepted"]} if "accepted" in stored else {}
+        self.about = {**accepted, **about}
+        self.saves = Saves(self.folder, self.about)
         self.lock, self.owner = self.folder / "lock", self.folder / "owner"
 
     @contextmanager
@@ -145,11 +146,10 @@ class Run:
                 f"this one gives way, and its progress stays in {self.folder}"
             )
 
-    def write_checkpoint(self, trainer: Trainer) -> None:
-        """The model's weights after the trainer's last step. Raises InputError if the loss is lost."""
-        path = self.entry.checkpoint(trainer.step)
-        trainer.check_finite()
-        write_tensors(path, trainer.model.state_dict(), {**self.about, "step": trainer.step})
+    def write_checkpoint(self, weights: dict[str, Tensor], step: int) -> None:
+        """The model's weights after `step` updates."""
+        path = self.entry.checkpoint(step)
+        write_tensors(path, weights, {**self.about, "step": step})
         path.chmod(0o444)  # results are links to it: an edit of one would be an edit of both
         self.entry.add_sum(path)
 
@@ -165,12 +165,14 @@ def train(
     save_every: int,
     outputs: dict[str, Any],
     accept_code: str = "none",
+    before_training: Callable[[int], None] = lambda updates: None,
 ) -> None:
     """Train for `trainer.schedule.steps` updates, from wherever the store is, and put the results at `outputs`:
     `training`, the path of the loss curve, and `weights`, paths called step<step>.safetensors.
 
     SIGTERM, SIGINT and SIGHUP save and exit with 128 + the signal's number; SIGKILL costs at most `save_every` steps.
     `accept_code` is the key of the configuration: whether a run of the same configuration by other code will do.
+    `before_training` is called with the number of updates that are to come, unless the store has the run.
     """
     steps = trainer.schedule.steps
     weights = {int(Path(path).stem.removeprefix("step")): path for path in outputs["weights"]}
@@ -182,6 +184,8 @@ def train(
         if entry is None and accept_code != "none":
             entry = _accepted(trainer, run, steps, checkpoint_steps, accept_code)
         if entry is None:
+            _warn_of_other_progress(run)
+            before_training(max(steps - run.entry.step, 0))
             _train_to_end(trainer, run, steps, checkpoint_steps, save_every)
             entry = run.entry
         else:
@@ -234,11 +238,24 @@ def _adopt(old: Entry, new: Run) -> Entry:
     for name in old.sums():
         step = int(Path(name).stem.removeprefix("step"))
         if old.has_checkpoint(step):
-            write_tensors(new.entry.checkpoint(step), read_tensors(old.checkpoint(step)), {**new.about, "step": step})
-            new.entry.add_sum(new.entry.checkpoint(step))
+            new.write_checkpoint(read_tensors(old.checkpoint(step)), step)
     write_tensors(new.saves.last, read_tensors(old.last), {**new.about, "step": old.step})
     new.describe(*old.about["results"])
     return new.entry
+
+
+def _warn_of_other_progress(run: Run) -> None:
+    """Say which states of this run lie further on, but were made under other circumstances."""
+    for other in entries_of(run.store, run.about["identity"]):
+        if other.step > run.entry.step:
+            made_under = read_record(other.last)["circumstances"]
+            logger.warning(
+                "%s: progress to step %d is left there and not gone on with, since it was made under other "
+                "circumstances (%s)",
+                other.folder,
+                other.step,
+                "; ".join(differing_keys(made_under, run.about["circumstances"])),
+            )
 
 
 def _train_to_end(trainer: Trainer, run: Run, steps: int, checkpoint_steps: set[int], save_every: int) -> None:
@@ -250,12 +267,12 @@ def _train_to_end(trainer: Trainer, run: Run, steps: int, checkpoint_steps: set[
             logger.info("training from the start once more, for the weights at steps %s", sorted(missing))
             again = Saves(run.folder / "again", run.about)
             begun = again.read()
-            if begun is not None:
+            if begun is not None and int(begun["step"]) < min(missing):
                 trainer.load_state(begun)
             trainer.schedule = replace(trainer.schedule, steps=max(missing))
             _advance(trainer, run, again, missing, save_every)
             trainer.schedule = replace(trainer.schedule, steps=steps)
-            shutil.rmtree(run.folder / "again", ignore_errors=True)
+            _remove(run.folder / "again")
         trainer.load_state(state)
         logger.info("resuming after step %d from %s", trainer.step, run.folder)
     _advance(trainer, run, run.saves, checkpoint_steps, save_every)
@@ -264,14 +281,19 @@ def _train_to_end(trainer: Trainer, run: Run, steps: int, checkpoint_steps: set[
 
 def _advance(trainer: Trainer, run: Run, saves: Saves, checkpoint_steps: set[int], save_every: int) -> None:
     """Train to the end of the schedule, with saves, and the weights at `checkpoint_steps`."""
+
+    def write_checkpoint() -> None:
+        trainer.check_finite()
+        run.write_checkpoint(trainer.model.state_dict(), trainer.step)
+
     if trainer.step == 0 and 0 in checkpoint_steps:
-        run.write_checkpoint(trainer)
+        write_checkpoint()
     with _stop_signals() as received, _Progress(trainer) as progress:
         while not trainer.finished:
             trainer.advance()
             progress.update()
             if trainer.step in checkpoint_steps:
-                run.write_checkpoint(trainer)
+                write_checkpoint()
             if trainer.step % save_every == 0 or trainer.finished or received:
                 run.check_in_charge()
                 saves.save(trainer)
@@ -279,6 +301,15 @@ def _advance(trainer: Trainer, run: Run, saves: Saves, checkpoint_steps: set[int
                 name = signal.Signals(received[0]).name
                 logger.info("%s: saved after step %d; run the same command to go on", name, trainer.step)
                 sys.exit(128 + received[0])
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; if that cannot be done, as on some network file systems, it stays, with a warning."""
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        logger.warning("%s: could not be removed (%s): delete it by hand", folder, error.strerror)
 
 
 def _publish(entry: Entry, columns: Iterable[str], steps: int, training: str, weights: dict[int, str]) -> None:
@@ -310,7 +341,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 def _stop_signals() -> Iterator[list[int]]:
     """A list that receives the numbers of stop signals, so that the loop can end between two steps."""
     received: list[int] = []
-    handlers = {number: signal.signal(number, lambda signum, frame: received.append(signum)) for number in STOP_SIGNALS}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()  # by nohup
+    numbers = [number for number in STOP_SIGNALS if number not in ignored]
+    handlers = {number: signal.signal(number, lambda signum, frame: received.append(signum)) for number in numbers}
     try:
         yield received
     finally:
