@@ -31,7 +31,7 @@ CONFIGS = {
     ),
     "duplicate seeds": (["seeds=[1, 1]"], "config: seeds: .*non-unique"),
     "unknown component": (["components={names: [value]}"], r"components.names\[0\]: 'value' is not one of"),
-    "unknown scale": (["scale=huge"], "config: scale: 'huge' is not one of cpu, paper, smoke"),
+    "unknown scale": (["scale=huge"], "config: scale: 'huge' is not one of smoke, cpu, paper"),
     "not a number": (["pretrain={learning_rate: .nan}"], "pretrain.learning_rate nan is not a finite number"),
     "section that is a number": (["task=5"], "config: task: 5 is not of type 'object'"),
     "too few positions": (

@@ -110,9 +110,12 @@ def changed(*patterns):
             old = [path for path in paths if os.path.exists(path) and not is_current(path, RESULTS.digests[path])]
         except InputError as error:
             stop(error)
+        if not old:
+            return []
         for path in old:  # copied files may have any time
-            os.utime(path, (1, 1))
-        return [mark()] if old else []
+            if os.stat(path).st_mtime >= os.stat(mark()).st_mtime:
+                os.utime(path, (STARTED - 60, STARTED - 60))
+        return [mark()]
 
     return changed_of
 
@@ -192,6 +195,7 @@ def figure_files(*targets):
 CHANGES, SET_BY_SCALE = apply_layers()
 check_config()
 FOLDER = f"results/{config['name']}"
+STARTED = time.time()
 GUARDED, MARKED = [], []  # filled when the guard has spoken, and when a job is found that must run again
 try:
     RESULTS = Results(config, CATALOGUE)

@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from abrupt.config.results import Results
 from abrupt.storage.identity import Identity, configuration
-from abrupt.storage.records import WEIGHTS, explained_difference, is_damaged, read_record
+from abrupt.storage.records import WEIGHTS, explained_difference, is_damaged, read_leftover, read_record
 from abrupt.storage.store import STORE, Entry, entries, entries_of
 
 
@@ -42,8 +43,13 @@ def different_runs(results: Results) -> list[DifferentRun]:
 
 def _different(results: Results, curve: Path, wanted: Identity) -> DifferentRun | None:
     folder = curve.parent
-    files = [curve, *sorted(folder.glob("step*.safetensors"))] if folder.is_dir() else []
-    for path in files:
+    if not folder.is_dir():
+        return None
+    # A curve that is gone may have left its record: then Snakemake deleted it, and the store may have the run.
+    leftover = None if curve.exists() else read_leftover(curve)
+    if leftover and leftover["identity"] != wanted and _is_stored(results, str(curve), leftover["identity"]):
+        return _described(results, curve, leftover, wanted)
+    for path in (curve, *(Path(path) for path in results.digests if Path(path).parent == folder)):
         if not path.exists():
             continue
         record = read_record(path)
@@ -52,14 +58,18 @@ def _different(results: Results, curve: Path, wanted: Identity) -> DifferentRun 
         if record is None:
             return DifferentRun(folder, [f"{path.name} does not say what it is of"], False, _cost(results, folder, 0))
         if record["identity"] != wanted:
-            code_alone = configuration(record["identity"]) == configuration(wanted)
-            steps = record.get("steps", record.get("step", 0))
-            differences = explained_difference(record, wanted)
-            if code_alone and not _is_stored(results, str(curve), record["identity"]):
-                code_alone = False
-                differences.append("which cannot be accepted, since the store does not have all of it")
-            return DifferentRun(folder, differences, code_alone, _cost(results, folder, steps))
+            return _described(results, curve, record, wanted)
     return None
+
+
+def _described(results: Results, curve: Path, record: dict[str, Any], wanted: Identity) -> DifferentRun:
+    code_alone = configuration(record["identity"]) == configuration(wanted)
+    differences = explained_difference(record, wanted)
+    if code_alone and not _is_stored(results, str(curve), record["identity"]):
+        code_alone = False
+        differences.append("which cannot be accepted, since the store does not have all of it")
+    steps = record.get("steps", record.get("step", 0))
+    return DifferentRun(curve.parent, differences, code_alone, _cost(results, curve.parent, steps))
 
 
 def _is_stored(results: Results, curve: str, identity: Identity) -> bool:

@@ -87,6 +87,17 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     path = Path(path)
     try:
         path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return read_leftover(path)
+
+
+def read_leftover(path: str | Path) -> dict[str, Any] | None:
+    """The same, whether the file itself is still there or its record alone."""
+    path = Path(path)
+    try:
         text = _header(path)["__metadata__"][METADATA_KEY] if path.suffix == WEIGHTS else _read(record_path(path))
         record = json.loads(text)
     except FileNotFoundError:

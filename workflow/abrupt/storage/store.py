@@ -23,7 +23,7 @@ from typing import Any
 from abrupt.errors import InputError
 from abrupt.storage.files import sha256, write_atomically
 from abrupt.storage.identity import Identity, digest
-from abrupt.storage.records import read_record, unreadable
+from abrupt.storage.records import read_leftover, read_record, unreadable
 
 STORE = ".store"  # in results/
 
@@ -126,10 +126,11 @@ def entries_of(store: Path, identity: Identity) -> list[Entry]:
 
 
 def unused(store: Path) -> list[Entry]:
-    """The entries that no result beside the store was made from."""
+    """The entries that no result beside the store was made from, and of which none is to be put back."""
     shown = set()
     for record in store.parent.glob("[!.]*/**/training.json"):
-        about = read_record(record.with_suffix(".csv"))
+        curve = record.with_suffix(".csv")
+        about = read_record(curve) if curve.exists() else read_leftover(curve)
         if about:
             shown.add(digest(about["identity"]))
     return [entry for entry in entries(store) if entry.folder.name.split("-")[0] not in shown]
