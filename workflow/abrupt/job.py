@@ -26,7 +26,7 @@ def job_log(path: str) -> Iterator[None]:
     other exception with its traceback, and with one line more if a package could not be imported."""
     leave_cores_to_the_kernel()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(filename=path, encoding="utf-8", level=logging.INFO, format="%(asctime)s %(message)s")
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # on a full disk the error is one line, without the log's own tracebacks
     terminal = logging.StreamHandler()
@@ -62,7 +62,8 @@ def failed_import(error: BaseException) -> str | None:
     importing = [
         frame.f_globals
         for frame, _ in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_name == "<module>" and frame.f_globals["__name__"].split(".")[0] not in ("__main__", "abrupt")
+        if frame.f_code.co_name == "<module>"
+        and frame.f_globals["__name__"].split(".")[0] not in ("__main__", "abrupt")
     ]
     if isinstance(error, ModuleNotFoundError) and not importing:
         return f"{error}: install what envs/requirements.txt lists"
