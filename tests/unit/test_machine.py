@@ -21,12 +21,10 @@ INSTALLED_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6
     ids=["of a parent group", "version 1, of a container", "version 1, none", "no group"],
 )
 def test_memory_is_what_control_groups_allow(tmp_path, groups, limits, allowed):
-    for file, limit in {
-        "proc/self/cgroup": groups,
-        **{f"sys/fs/cgroup/{name}": limits[name] for name in limits},
-    }.items():
+    files = {f"sys/fs/cgroup/{name}": limit for name, limit in limits.items()}
+    for file, content in {**files, "proc/self/cgroup": groups}.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_text(f"{limit}\n", encoding="utf-8")
+        (tmp_path / file).write_text(f"{content}\n", encoding="utf-8")
     assert memory_mb(tmp_path, {}) == allowed
 
 
@@ -38,10 +36,8 @@ def test_memory_is_what_a_slurm_allocation_has(tmp_path, environ):
 
 
 def test_a_job_that_only_waits_its_turn_is_not_mentioned():
-    listing = (
-        "1|/mine|rule_pretrain|Priority\n2|/other|rule_pretrain|PartitionConfig\n3|/mine|rule_a|PartitionTimeLimit\n"
-    )
+    listing = "1|/mine|rule_a|Priority\n2|/other|rule_a|PartitionConfig\n3|/mine|rule_b|PartitionTimeLimit\n"
     assert reasons(listing, "/mine") == [
-        "SLURM job 3 (rule_a) does not start: PartitionTimeLimit; its partition allows less time: give a shorter runtime, "
-        "or another partition. To cancel it: scancel 3"
+        "SLURM job 3 (rule_b) does not start: PartitionTimeLimit; its partition allows less time: give a shorter "
+        "runtime, or another partition. To cancel it: scancel 3"
     ]

@@ -75,7 +75,7 @@ def install() -> str | None:
             result = subprocess.run(["apt-get", *arguments], stderr=subprocess.STDOUT, text=True, check=False, **quiet)
             if result.returncode != 0:
                 return f"apt-get {arguments[0]} failed: {result.stdout.strip().splitlines()[-1]}"
-    if CONFIGURATION.exists() and MARK not in CONFIGURATION.read_text():
+    if CONFIGURATION.exists() and MARK not in CONFIGURATION.read_text(encoding="utf-8"):
         return f"{CONFIGURATION} is not from these tests: this machine has a cluster of its own"
     return None
 
@@ -91,7 +91,7 @@ def one_node_cluster(cpus: int = CPUS) -> Iterator[Path]:
         (folder / "spool").mkdir()
         host = socket.gethostname().split(".")[0]
         settings = {"cpus": cpus, "memory": MEMORY, "kill_wait": KILL_WAIT}
-        CONFIGURATION.write_text(SETTINGS.format(mark=MARK, host=host, folder=folder, **settings))
+        CONFIGURATION.write_text(SETTINGS.format(mark=MARK, host=host, folder=folder, **settings), encoding="utf-8")
         try:
             for daemon in ("slurmctld", "slurmd"):
                 subprocess.run([f"/usr/sbin/{daemon}"], check=True)
@@ -123,14 +123,14 @@ def _wait_until_idle(folder: Path) -> None:
         if "idle" in states:
             return
         time.sleep(0.5)
-    logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
+    logs = "\n".join(path.read_text(encoding="utf-8")[-2000:] for path in folder.glob("*.log"))
     raise RuntimeError(f"SLURM did not start within {SECONDS_TO_START} s:\n{logs}")
 
 
 def _stop_daemons() -> None:
     """Stop the daemons of the configuration in place, and remove it."""
     if CONFIGURATION.exists():
-        for path in re.findall(r"PidFile=(\S+)", CONFIGURATION.read_text()):
+        for path in re.findall(r"PidFile=(\S+)", CONFIGURATION.read_text(encoding="utf-8")):
             _stop(Path(path))
         CONFIGURATION.unlink()
 
@@ -138,7 +138,7 @@ def _stop_daemons() -> None:
 def _stop(pid_file: Path) -> None:
     """End the daemon and wait until it is gone."""
     with suppress(FileNotFoundError, ProcessLookupError):
-        pid = int(pid_file.read_text())
+        pid = int(pid_file.read_text(encoding="utf-8"))
         os.kill(pid, 15)
         while Path(f"/proc/{pid}").exists():
             time.sleep(0.1)

@@ -59,12 +59,9 @@ def failed_import(error: BaseException) -> str | None:
     `error` is no such thing."""
     while error.__cause__ is not None:  # some packages put an exception of their own over that of another
         error = error.__cause__
-    importing = [
-        frame.f_globals
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_name == "<module>"
-        and frame.f_globals["__name__"].split(".")[0] not in ("__main__", "abrupt")
-    ]
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
+    modules = [frame.f_globals for frame in frames]
+    importing = [names for names in modules if names["__name__"].split(".")[0] not in ("__main__", "abrupt")]
     if isinstance(error, ModuleNotFoundError) and not importing:
         return f"{error}: install what envs/requirements.txt lists"
     if isinstance(error, ImportError) and error.path:

@@ -3,6 +3,7 @@
 import getpass
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,8 +24,9 @@ SECONDS_BETWEEN_LOOKS = 30
 
 
 def prepare(workflow: Any) -> None:
-    """Allow for what Snakemake does not expect: a space in the path of Python, a user without a name, and, where jobs
-    run on this machine, less memory than cores, a SLURM allocation, and one GPU that two jobs would share."""
+    """Allow for what Snakemake does not expect: a space in the path of Python, a user without a name, and packages of
+    the user's own beside conda. Where jobs run on this machine, limit them to its memory, to the cores and memory of a
+    SLURM allocation, and one at a time to the GPU. What --resources says comes first."""
     # Snakemake puts this path into shell commands as it is.
     sys.executable = shlex.quote(sys.executable)
     try:
@@ -32,12 +34,12 @@ def prepare(workflow: Any) -> None:
     except (KeyError, OSError):
         os.environ["LOGNAME"] = f"uid{os.getuid()}"
     if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
-        # Packages that the user installed for all of his Pythons would come before those of an environment.
+        # Packages that the user installed for all Pythons would come before those of an environment.
         os.environ["PYTHONNOUSERSITE"] = "1"
     if not workflow.is_main_process or workflow.resource_settings.nodes is not None:
         return
     for name, limit in {"mem_mb": memory_mb(), "gpu": 1}.items():
-        if name not in workflow.global_resources:  # --resources has not set it
+        if name not in workflow.global_resources:
             workflow.register_resource(name, limit)
     cores = workflow.resource_settings.cores
     if cores is not None and "SLURM_CPUS_ON_NODE" in os.environ:
@@ -45,8 +47,8 @@ def prepare(workflow: Any) -> None:
 
 
 def memory_mb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
-    """How much memory jobs may use here, in MB: what the machine has, or less if control groups (of a container, say)
-    or a SLURM allocation allow less. `root` holds proc and sys."""
+    """How much memory jobs may use here, in MB: what the machine has, or less if a control group (a container's, say)
+    or a SLURM allocation allows less. `root` holds proc and sys."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6]
     limits += [limit // 10**6 for limit in _control_group_limits(root)]
     if "SLURM_MEM_PER_NODE" in environ:
@@ -77,8 +79,10 @@ def _control_group_limits(root: Path) -> Iterator[int]:
 
 
 def tell_why_jobs_wait(say: Callable[[str], None]) -> None:
-    """Say, from now on, once for each of this folder's SLURM jobs that cannot start, why not. Snakemake says nothing."""
-    threading.Thread(target=_look_at_the_queue, args=(say,), daemon=True).start()
+    """Say, from now on, why a SLURM job of this folder does not start, once for each; Snakemake would wait in silence.
+    Without effect where there is no SLURM."""
+    if shutil.which("squeue"):
+        threading.Thread(target=_look_at_the_queue, args=(say,), daemon=True).start()
 
 
 def _look_at_the_queue(say: Callable[[str], None]) -> None:
