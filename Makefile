@@ -1,8 +1,15 @@
 # For people with nothing installed: each target sets up what it needs in .venv.
 PYTHON ?= python3
+# For pip, say where it finds PyTorch's CPU build: docs/running.md, "Installing".
+PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: reproduce test test-all bench bench-drop report readme
+# Snakemake and others keep files in the home directory. Some users of containers have none, or may not write there.
+ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.venv/home
+endif
+
+.PHONY: reproduce test test-all bench bench-drop report docs
 
 SEEDS ?= 0 1 2
 PRECISIONS ?= float32
@@ -30,17 +37,17 @@ bench-drop: .venv/test  ## wall time to the drop at the cpu scale: results/bench
 report: .venv/workflow  ## report.zip, after `make reproduce`
 	$(BIN)/snakemake --report report.zip
 
-readme: .venv/workflow  ## the README's table of figures; COSTS=results/cpu/benchmarks/figure_costs.tsv puts new costs into it
-	PYTHONPATH=workflow $(BIN)/python -m abrupt.readme $(COSTS)
+docs: .venv/workflow  ## docs/figures.md, after a change of workflow/figures.yaml or of a claim
+	PYTHONPATH=workflow $(BIN)/python -m abrupt.docs
 
 .venv/workflow: envs/requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -r $<
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -r $<
 	touch $@
 
 .venv/test: envs/requirements-test.txt envs/requirements.txt envs/requirements-slurm.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -r $<
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -r $<
 	touch $@
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

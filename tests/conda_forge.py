@@ -4,5 +4,4 @@ PYPI_NAMES = {
     "cvxpy-base": "cvxpy",
     "matplotlib-base": "matplotlib",
     "pytorch": "torch",
-    "seaborn-base": "seaborn",
 }

@@ -1,4 +1,4 @@
-"""Print as JSON, for every job of every target: its rule, conda environment, script, own library files, resources.
+"""Print as JSON, for every job of every target: its rule, conda environment, code, resources.
 
     python list_jobs.py SNAKEFILE [KEY=VALUE ...]   # in an empty folder; the values are of the configuration
 
@@ -24,8 +24,7 @@ def list_jobs(snakefile: Path, config: dict[str, str]) -> list[dict]:
             {
                 "rule": job.rule.name,
                 "environment": job.conda_env_spec and path_of(job.conda_env_spec.file),
-                "script": str((Path(path_of(job.rule.basedir)) / job.rule.script).resolve()),
-                "library": [str(Path(file).resolve()) for file in job.input.get("library", [])],
+                "code": code(job),
                 "resources": {name: job.resources.get(name) for name in ("mem_mb", "runtime", "gpu")},
             }
             for job in read._workflow.dag.jobs
@@ -35,6 +34,14 @@ def list_jobs(snakefile: Path, config: dict[str, str]) -> list[dict]:
         if unreached:
             raise SystemExit(f"no target needs {', '.join(sorted(unreached))}")
         return jobs
+
+
+def code(job) -> list[str]:
+    """The job's script, and the modules that it imports by a name which it is given, relative to workflow/."""
+    identity = json.loads(job.params.get("identity", "{}"))
+    identities = [identity] if "code" in identity else identity.values()
+    entries = {entry for one in identities for entry in one["code"]["entries"]}
+    return sorted(entries | {f"scripts/{Path(job.rule.script).name}"})
 
 
 def path_of(source) -> str:

@@ -101,7 +101,7 @@ def _write_python(channel: Path) -> None:
         folder = Path(name)
         shutil.copytree(stdlib, folder / f"lib/{PYTHON}", ignore=shutil.ignore_patterns(*NOT_IN_STDLIB))
         (folder / SITE_PACKAGES).mkdir()
-        (folder / SITE_PACKAGES / "README.txt").write_text("Packages of this environment.\n")
+        (folder / SITE_PACKAGES / "README.txt").write_text("Packages of this environment.\n", encoding="utf-8")
         (folder / "bin").mkdir()
         interpreter = folder / "bin" / PYTHON
         shutil.copy2(prefix / "bin" / PYTHON, interpreter)

@@ -22,15 +22,17 @@ def install_command(folder: Path) -> Path:
     """Lay `conda` and `activate` below `folder`; gives the folder to put on the PATH."""
     (folder / "bin").mkdir(parents=True)
     conda = folder / "bin/conda"
-    conda.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).resolve()}" "{folder}" "$@"\n')
+    conda.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).resolve()}" "{folder}" "$@"\n', encoding="utf-8"
+    )
     conda.chmod(0o755)
-    (folder / "bin/activate").write_text(ACTIVATE)
+    (folder / "bin/activate").write_text(ACTIVATE, encoding="utf-8")
     return folder / "bin"
 
 
 async def solve(environment: Path) -> list[rattler.RepoDataRecord]:
     """The packages for an environment file. Raises rattler's SolverError if there are none."""
-    specification = yaml.safe_load(environment.read_text())
+    specification = yaml.safe_load(environment.read_text(encoding="utf-8"))
     if specification["channels"] != ["conda-forge"]:
         raise SystemExit(f"{environment}: only the channel conda-forge is here")
     cache = Path(os.environ["CONDA_PKGS_DIRS"])

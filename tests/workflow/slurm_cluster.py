@@ -1,6 +1,6 @@
 """A SLURM cluster of one node, this machine, from Debian's packages; for tests.
 
-    python tests/workflow/slurm_cluster.py   # as root: start one, wait for Enter, stop it
+    python tests/workflow/slurm_cluster.py [CPUS]   # as root: start one, wait for Enter, stop it
 
 SLURM's configuration must lie at /etc/slurm/slurm.conf: Snakemake's jobs forget SLURM_CONF. A file that is there
 already belongs to a cluster of this machine's own, which is left alone.
@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ CONFIGURATION = Path("/etc/slurm/slurm.conf")
 MARK = "# One node for tests; removed when they end."
 LOCK = Path(tempfile.gettempdir()) / "abrupt-slurm-cluster.lock"
 SECONDS_TO_START = 30
-CPUS, MEMORY = 4, 16000  # MB; what the node says it has, whatever the machine has
+CPUS, MEMORY = 4, 16000  # MB; what the node claims, whatever the machine has
 KILL_WAIT = 30  # seconds from SIGTERM to SIGKILL, as SLURM comes
 
 SETTINGS = """{mark}
@@ -74,22 +75,23 @@ def install() -> str | None:
             result = subprocess.run(["apt-get", *arguments], stderr=subprocess.STDOUT, text=True, check=False, **quiet)
             if result.returncode != 0:
                 return f"apt-get {arguments[0]} failed: {result.stdout.strip().splitlines()[-1]}"
-    if CONFIGURATION.exists() and MARK not in CONFIGURATION.read_text():
+    if CONFIGURATION.exists() and MARK not in CONFIGURATION.read_text(encoding="utf-8"):
         return f"{CONFIGURATION} is not from these tests: this machine has a cluster of its own"
     return None
 
 
 @contextmanager
-def one_node_cluster() -> Iterator[Path]:
-    """Run a cluster; gives the folder of its logs. Waits for another such cluster on this machine to end."""
+def one_node_cluster(cpus: int = CPUS) -> Iterator[Path]:
+    """Run a cluster whose node claims `cpus` CPUs; gives the folder of its logs. Waits for another such cluster on this
+    machine to end."""
     with FileLock(LOCK), tempfile.TemporaryDirectory(prefix="slurm-") as name, _munged():
         _stop_daemons()  # of tests that were killed
         folder = Path(name)
         (folder / "state").mkdir()
         (folder / "spool").mkdir()
         host = socket.gethostname().split(".")[0]
-        settings = {"cpus": CPUS, "memory": MEMORY, "kill_wait": KILL_WAIT}
-        CONFIGURATION.write_text(SETTINGS.format(mark=MARK, host=host, folder=folder, **settings))
+        settings = {"cpus": cpus, "memory": MEMORY, "kill_wait": KILL_WAIT}
+        CONFIGURATION.write_text(SETTINGS.format(mark=MARK, host=host, folder=folder, **settings), encoding="utf-8")
         try:
             for daemon in ("slurmctld", "slurmd"):
                 subprocess.run([f"/usr/sbin/{daemon}"], check=True)
@@ -121,14 +123,14 @@ def _wait_until_idle(folder: Path) -> None:
         if "idle" in states:
             return
         time.sleep(0.5)
-    logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
+    logs = "\n".join(path.read_text(encoding="utf-8")[-2000:] for path in folder.glob("*.log"))
     raise RuntimeError(f"SLURM did not start within {SECONDS_TO_START} s:\n{logs}")
 
 
 def _stop_daemons() -> None:
     """Stop the daemons of the configuration in place, and remove it."""
     if CONFIGURATION.exists():
-        for path in re.findall(r"PidFile=(\S+)", CONFIGURATION.read_text()):
+        for path in re.findall(r"PidFile=(\S+)", CONFIGURATION.read_text(encoding="utf-8")):
             _stop(Path(path))
         CONFIGURATION.unlink()
 
@@ -136,7 +138,7 @@ def _stop_daemons() -> None:
 def _stop(pid_file: Path) -> None:
     """End the daemon and wait until it is gone."""
     with suppress(FileNotFoundError, ProcessLookupError):
-        pid = int(pid_file.read_text())
+        pid = int(pid_file.read_text(encoding="utf-8"))
         os.kill(pid, 15)
         while Path(f"/proc/{pid}").exists():
             time.sleep(0.1)
@@ -145,5 +147,5 @@ def _stop(pid_file: Path) -> None:
 if __name__ == "__main__":
     if reason := install():
         raise SystemExit(reason)
-    with one_node_cluster() as logs:
+    with one_node_cluster(*map(int, sys.argv[1:])) as logs:
         input(f"a cluster of one node is up, its logs are in {logs}; Enter stops it ")

@@ -1,6 +1,8 @@
 """The conda environments with a real solver and installer, offline, and the smoke scale inside them.
 
-What no test here can tell: that conda-forge itself has the builds, and that PyTorch's CUDA build runs.
+Tried: Snakemake's own calls of `conda`, the solver and the installer on the environment files, all of the smoke scale
+in what they install. Not tried, since conda-forge is not reached: that it has builds within the bounds, and that
+PyTorch's CUDA build runs.
 """
 
 import ast
@@ -37,24 +39,17 @@ INSTALLABLE = [name for name in FILES if name != "train-cuda"]
 # Needed without being imported by the name: the interpreter, and the solver that CVXPY is asked for.
 NOT_IMPORTED = {"python": "the interpreter", "clarabel": "cvxpy.CLARABEL"}
 
-# Runs in an environment: tries every import of the scripts, and every module of the library that they use.
+# Runs in an environment: tries these import statements.
 TRY_IMPORTS = """
-import ast, importlib, json, sys
-workflow, scripts, modules = json.loads(sys.argv[1])
+import json, sys
+workflow, statements = json.loads(sys.argv[1])
 sys.path.insert(0, workflow)
 failures = []
-for script in scripts:
-    for node in ast.walk(ast.parse(open(script).read())):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            try:
-                exec(compile(ast.Module([node], []), script, "exec"), {})
-            except ImportError as error:
-                failures.append(f"{script}: {error}")
-for module in modules:
+for statement in statements:
     try:
-        importlib.import_module(module)
+        exec(statement)
     except ImportError as error:
-        failures.append(f"{module}: {error}")
+        failures.append(f"{statement}: {error}")
 print(json.dumps(failures))
 """
 
@@ -82,11 +77,11 @@ class Conda:
 
     def without(self, package: str, file: Path) -> Path:
         """A copy of an environment file that does not name `package`."""
-        specification = yaml.safe_load(file.read_text())
+        specification = yaml.safe_load(file.read_text(encoding="utf-8"))
         kept = [line for line in specification["dependencies"] if line.split()[0] != package]
         assert len(kept) == len(specification["dependencies"]) - 1
         copy = self.folder / f"{file.stem}-without-{package}.yaml"
-        copy.write_text(yaml.safe_dump({**specification, "dependencies": kept}))
+        copy.write_text(yaml.safe_dump({**specification, "dependencies": kept}), encoding="utf-8")
         return copy
 
 
@@ -98,7 +93,7 @@ def run(command: list, **options) -> subprocess.CompletedProcess:
 
 def named(file: Path) -> set[str]:
     """The packages that an environment file names."""
-    return {line.split()[0] for line in yaml.safe_load(file.read_text())["dependencies"]}
+    return {line.split()[0] for line in yaml.safe_load(file.read_text(encoding="utf-8"))["dependencies"]}
 
 
 @pytest.fixture(scope="session")
@@ -122,14 +117,41 @@ def jobs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def sources(jobs) -> dict[str, tuple[set[str], set[str]]]:
-    """For each environment, the scripts that run in it and the library files that they use."""
-    found = {name: (set(), set()) for name in FILES}
+def sources(jobs) -> dict[str, set[Path]]:
+    """For each environment, the files that are imported in it."""
+    found = {name: set() for name in FILES}
     for job in jobs("scale=smoke"):
-        scripts, library = found[Path(job["environment"]).stem]
-        scripts.add(job["script"])
-        library |= set(job["library"])
+        found[Path(job["environment"]).stem] |= imported_from(job["code"])
     return found
+
+
+def imported_from(code: Iterable[str]) -> set[Path]:
+    """These scripts and modules, and the modules of the library that they import, directly or not."""
+    found, pending = set(), [WORKFLOW / entry if entry.endswith(".py") else module_file(entry) for entry in code]
+    while pending:
+        if (file := pending.pop()) and file not in found:
+            found.add(file)
+            for node in imports(file):
+                if isinstance(node, ast.ImportFrom):
+                    pending += [
+                        module_file(node.module),
+                        *(module_file(f"{node.module}.{it.name}") for it in node.names),
+                    ]
+    return found
+
+
+def imports(file: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The imports that happen when a file is run: at its top, or below a `with` there."""
+    statements = ast.parse(file.read_text(encoding="utf-8")).body
+    statements += [inner for node in statements if isinstance(node, ast.With) for inner in node.body]
+    return [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of the library, None if there is no such module."""
+    path = WORKFLOW.joinpath(*name.split("."))
+    files = [path.with_suffix(".py"), path / "__init__.py"]
+    return next((file for file in files if file.is_file()), None)
 
 
 @pytest.fixture(scope="session")
@@ -142,21 +164,20 @@ def prefixes(conda) -> dict[str, Path]:
     return found
 
 
-def failed_imports(prefix: Path, scripts: Iterable[str], library: Iterable[str]) -> list[str]:
-    modules = [".".join(Path(file).relative_to(WORKFLOW).with_suffix("").parts) for file in sorted(library)]
-    modules = [module.removesuffix(".__init__") for module in modules]
-    arguments = json.dumps([str(WORKFLOW), sorted(scripts), modules])
+def failed_imports(prefix: Path, files: Iterable[Path]) -> list[str]:
+    statements = sorted({ast.unparse(node) for file in files for node in imports(file)})
+    arguments = json.dumps([str(WORKFLOW), statements])
     command = [prefix / "bin/python", "-I", "-B", "-c", TRY_IMPORTS, arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
 
-def third_party(files: Iterable[str]) -> set[str]:
-    """Top-level names that these files import when they are loaded, but Python's own and ours."""
+def third_party(files: Iterable[Path]) -> set[str]:
+    """Top-level names that these files import, but Python's own and ours."""
     names = set()
     for file in files:
-        for node in ast.parse(Path(file).read_text()).body:
+        for node in imports(file):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -167,7 +188,7 @@ def third_party(files: Iterable[str]) -> set[str]:
 def owners(prefix: Path) -> dict[str, str]:
     """Which package brought each top-level module of an environment."""
     found = {}
-    for record in map(json.loads, (path.read_text() for path in prefix.glob("conda-meta/*.json"))):
+    for record in map(json.loads, (path.read_text(encoding="utf-8") for path in prefix.glob("conda-meta/*.json"))):
         for file in record["files"]:
             if file.startswith(SITE_PACKAGES):
                 found[Path(file).relative_to(SITE_PACKAGES).parts[0].split(".")[0]] = record["name"]
@@ -189,23 +210,21 @@ def test_one_key_gives_every_rule_that_loads_a_model_the_cuda_environment(jobs):
 
 @pytest.mark.parametrize("name", INSTALLABLE)
 def test_scripts_import_all_they_use_from_their_environment_alone(prefixes, sources, name):
-    scripts, library = sources[name]
-    assert scripts and library
-    assert failed_imports(prefixes[name], scripts, library) == []
+    assert failed_imports(prefixes[name], sources[name]) == []
 
 
 @pytest.mark.parametrize("name", INSTALLABLE)
 def test_environment_names_what_is_imported_and_nothing_else(prefixes, sources, name):
     # What only another package brings could go with its next version.
     brought_by = owners(prefixes[name])
-    imported = {brought_by.get(module, module) for module in third_party(set.union(*sources[name]))}
+    imported = {brought_by.get(module, module) for module in third_party(sources[name])}
     assert named(FILES[name]) - NOT_IMPORTED.keys() == imported
 
 
 def test_package_missing_from_a_file_is_named(conda, sources):
     prefix, result = conda.create(conda.without("h5py", FILES["plot"]))
     assert result.returncode == 0, result.stdout
-    failures = failed_imports(prefix, *sources["plot"])
+    failures = failed_imports(prefix, sources["plot"])
     assert failures and all(failure.endswith("No module named 'h5py'") for failure in failures)
 
 
@@ -220,7 +239,9 @@ def test_solver_of_cvxpy_is_there_because_the_file_names_it(conda, prefixes):
 
 
 def test_pypis_name_for_pytorch_is_not_in_the_channel(conda, tmp_path):
-    (tmp_path / "torch.yaml").write_text("channels: [conda-forge]\ndependencies: [python, torch >=2.13]\n")
+    (tmp_path / "torch.yaml").write_text(
+        "channels: [conda-forge]\ndependencies: [python, torch >=2.13]\n", encoding="utf-8"
+    )
     prefix, result = conda.create(tmp_path / "torch.yaml")
     assert result.returncode != 0 and not prefix.exists()
     assert "No candidates were found for torch >=2.13" in result.stdout
@@ -265,12 +286,21 @@ def driver(tmp_path_factory):
 def in_conda(conda, driver):
     """A function that runs Snakemake with --sdm conda at smoke scale in a checkout."""
 
-    def snakemake(checkout, *options: str, config: Iterable[str] = (), plugins: Iterable[str] = ()):
+    def snakemake(checkout, *options: str, config: Iterable[str] = (), plugins: Iterable[str] = (), **variables: str):
         command = [driver("snakemake", *plugins), "-m", "snakemake", "--sdm", "conda", "--conda-prefix", conda.prefix]
         command += [*options, "--config", "scale=smoke", *config]
-        return run(command, cwd=checkout.folder, env=conda.variables)
+        return run(command, cwd=checkout.folder, env={**conda.variables, **variables})
 
     return snakemake
+
+
+def test_packages_of_the_users_own_do_not_come_before_those_of_an_environment(in_conda, new_checkout, tmp_path):
+    broken = tmp_path / SITE_PACKAGES / "numpy.py"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("raise ImportError('built for another Python')", encoding="utf-8")
+    targets = ("--until", "baselines")
+    result = in_conda(new_checkout("own_packages"), "--cores", "2", *targets, PYTHONUSERBASE=str(tmp_path))
+    assert result.returncode == 0, result.stdout[-5000:]
 
 
 @pytest.fixture(scope="session")
@@ -289,8 +319,8 @@ def verdicts(checkout, claim: int) -> set[str]:
 
 def test_smoke_scale_runs_in_the_environments_alone(conda, conda_run):
     assert verdicts(conda_run, claim=1) == {"held"}
-    made = sorted(path.read_text() for path in conda.prefix.glob("*.yaml"))
-    assert made == sorted(FILES[name].read_text() for name in INSTALLABLE)
+    made = sorted(path.read_text(encoding="utf-8") for path in conda.prefix.glob("*.yaml"))
+    assert made == sorted(FILES[name].read_text(encoding="utf-8") for name in INSTALLABLE)
 
 
 @pytest.mark.parametrize(
@@ -307,10 +337,10 @@ def test_smoke_scale_runs_in_the_environments_alone(conda, conda_run):
 )
 def test_changed_environment_reruns_nothing(in_conda, conda_run, options, config, edited):
     file = conda_run.folder / "envs/train.yaml"
-    before = file.read_text()
-    file.write_text(before + "# edited\n" * edited)
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before + "# edited\n" * edited, encoding="utf-8")
     result = in_conda(conda_run, "--cores", "2", "-n", *options, config=config)
-    file.write_text(before)
+    file.write_text(before, encoding="utf-8")
     assert result.returncode == 0, result.stdout[-3000:]
     assert ("Nothing to be done" in result.stdout) == ("software-env" not in options)
 

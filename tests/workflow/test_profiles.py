@@ -1,4 +1,4 @@
-"""What every rule asks of a cluster, and the README's commands for one as dry runs."""
+"""What every rule asks of a cluster, and the commands of docs/running.md for one as dry runs."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -24,16 +25,25 @@ def test_every_rule_states_memory_time_and_gpus(scale, tmp_path):
         assert asked["gpu"] == loads_a_model, f"{job['rule']}: on a GPU one job that loads a model runs at a time"
 
 
+def test_the_slurm_profile_asks_for_no_more_cores_than_a_trainer_needs():
+    # Any node can hold that; more than a node has keeps a job in the queue for ever.
+    profile = yaml.safe_load((REPOSITORY / "profiles/slurm/profile.yaml").read_text(encoding="utf-8"))
+    files = [REPOSITORY / "config.yaml", *(REPOSITORY / "workflow/scales").glob("*.yaml")]
+    layers = [yaml.safe_load(file.read_text(encoding="utf-8")) or {} for file in files]
+    threads = [layer.get(part, {}).get("threads", 1) for layer in layers for part in ("pretrain", "components", "runs")]
+    assert profile["cores"] == max(threads)
+
+
 def commands(section: str) -> list[str]:
-    """The `snakemake` commands of a section of the README."""
-    text = (REPOSITORY / "README.md").read_text()
+    """The `snakemake` commands of a section of docs/running.md."""
+    text = (REPOSITORY / "docs/running.md").read_text(encoding="utf-8")
     text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     found = re.findall(r"(?:^|`)(snakemake [^#`\n]*--[^#`\n]*)", text, re.M)
     return [command.strip() for command in found if "--unlock" not in command]
 
 
 @pytest.mark.parametrize("command", commands("On a cluster"))
-def test_commands_of_the_readme_make_a_plan(checkout, command):
+def test_commands_of_the_guide_make_a_plan(checkout, command):
     arguments = shlex.split(command)[1:]
     result = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", *arguments], cwd=checkout.folder, capture_output=True, text=True

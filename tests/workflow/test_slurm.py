@@ -1,11 +1,14 @@
 """The workflow on a SLURM cluster with profiles/slurm: whole, and with jobs and driver stopped in every way.
 
-The cluster is this machine. What SLURM does to a job (limits, cancelling, preemption) and what Snakemake makes of it
-is real; several nodes, a network file system, accounting and GPUs are not there.
+The cluster is this machine, as one node of Debian's SLURM. What SLURM does to a job (limits, cancelling, preemption by
+requeueing) and what Snakemake makes of it is real. Not tried, for want of the hardware: several nodes and their file
+systems, accounting (`sacct`), preemption that cancels or suspends, GPU requests, the runs of `paper_figures`, and the
+memory and times of the paper scale.
 """
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from contextlib import suppress
 import pandas as pd
 import pytest
 import yaml
+from slurm_cluster import CPUS
 
 pytestmark = pytest.mark.extended
 
@@ -61,19 +65,19 @@ class Driver:
         self.output = self.folder / f"driver-{time.monotonic_ns()}.log"
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-        with open(self.output, "w") as stream:
+        with open(self.output, "w", encoding="utf-8") as stream:
             settings = {"cwd": self.folder, "env": environment, "stdout": stream, "stderr": subprocess.STDOUT}
             self.process = subprocess.Popen(command, start_new_session=True, **settings)
 
     def finish(self, seconds: float = 600) -> None:
         """Wait for success."""
-        assert self.process.wait(timeout=seconds) == 0, self.output.read_text()[-5000:]
+        assert self.process.wait(timeout=seconds) == 0, self.output.read_text(encoding="utf-8")[-5000:]
 
     def job(self, number: int) -> str:
         """The SLURM id of its job `number`, counting from 0, as soon as there is one."""
 
         def ids():
-            return re.findall(r"submitted with SLURM jobid (\d+)", self.output.read_text())[number:]
+            return re.findall(r"submitted with SLURM jobid (\d+)", self.output.read_text(encoding="utf-8"))[number:]
 
         return until(ids, f"{number + 1} submissions in {self.output}")[0]
 
@@ -87,7 +91,7 @@ class Driver:
 
         def match():
             with suppress(FileNotFoundError):  # Snakemake removes it when the next attempt starts
-                return re.search(pattern, log.read_text())
+                return re.search(pattern, log.read_text(encoding="utf-8"))
 
         return until(match, f"{pattern} in {log}")
 
@@ -132,7 +136,7 @@ def time_limited(slurm, smoke_run, new_checkout):
     """A run of about three minutes, and the same one as a job that may take one; both go on during the tests below."""
     results = smoke_run.folder / "results/smoke"
     seconds = pd.read_csv(results / "benchmarks/pretrain/seed0.tsv", sep="\t")["s"].mean()
-    config = yaml.safe_load((results / "config.yaml").read_text())["pretrain"]
+    config = yaml.safe_load((results / "config.yaml").read_text(encoding="utf-8"))["pretrain"]
     steps = round(180 * config["steps"] / seconds / config["log_every"]) * config["log_every"]
     # Nothing is saved but at SIGTERM: what is resumed was saved then.
     arguments = pretraining(steps, save_every=steps)
@@ -190,7 +194,7 @@ def test_a_trainer_waits_for_the_one_that_outlived_its_driver(time_limited, shor
     driver.logged(r"process \d+ on \S+ works on \S+: waiting until it has finished or is killed")
     driver.finish()
     assert [shown(job, "JobState") for job in (killed.job(0), driver.job(0))] == ["COMPLETED", "COMPLETED"]
-    assert not re.search("resuming|step", (checkout.folder / LOG).read_text()), "it trained again"
+    assert not re.search("resuming|step", (checkout.folder / LOG).read_text(encoding="utf-8")), "it trained again"
     assert trained(checkout) == short_run
 
 
@@ -201,6 +205,41 @@ def test_more_memory_than_any_node_has_is_refused_at_once(slurm, new_checkout):
     assert result.returncode != 0
     assert "Memory specification can not be satisfied" in result.stdout
     assert time.monotonic() - start < 60
+
+
+def test_a_group_with_more_cores_than_any_node_has_says_why_it_does_not_start(slurm, new_checkout):
+    seeds = range(CPUS + 1)
+    targets = [f"results/smoke/analyses/baselines/seed{seed}.csv" for seed in seeds]
+    arguments = ("--cores", str(CPUS + 1), "--config", "scale=smoke", f"seeds={list(seeds)}", "--", *targets)
+    driver = Driver(new_checkout("too_wide"), *PROFILE, *arguments)
+    job = driver.job(0)
+    try:
+        line = f"SLURM job {job} (rule_baselines_baselines) does not start: PartitionConfig; no node of its partition"
+        until(lambda: line in driver.output.read_text(encoding="utf-8"), f"{line} in {driver.output}")
+    finally:
+        driver.process.kill()
+        said("scancel", job)
+
+
+def test_inside_an_allocation_without_the_profile_jobs_keep_to_it(slurm, new_checkout, tmp_path):
+    checkout, output = new_checkout("allocated"), tmp_path / "output"
+    command = shlex.join(
+        [sys.executable, "-m", "snakemake", "--cores", "all", "--config", "scale=smoke", "--", "prune"]
+    )
+    allocation = ("--cpus-per-task=1", "--mem=700", f"--chdir={checkout.folder}", f"--output={output}")
+    said("sbatch", "--wait", *allocation, f"--wrap={command}")
+    printed = output.read_text(encoding="utf-8")
+    assert "Provided cores: 1 " in printed and 'mem_mb=Resource("mem_mb", 700)' in printed
+    assert "1 of 1 steps (100%) done" in printed
+
+
+def test_inside_an_allocation_with_the_profile_jobs_get_allocations_of_their_own(slurm, new_checkout):
+    checkout = new_checkout("inside")
+    command = [sys.executable, "-m", "snakemake", *PROFILE, "--config", "scale=smoke", "--"]
+    target = "results/smoke/analyses/baselines/seed0.csv"
+    allocation = ["salloc", "--cpus-per-task=1", "--mem=700"]
+    subprocess.run([*allocation, *command, target], cwd=checkout.folder, check=True, capture_output=True)
+    assert (checkout.folder / target).exists()
 
 
 def test_a_job_that_reaches_its_time_limit_is_submitted_again_and_resumes(time_limited):
