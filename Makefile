@@ -22,7 +22,7 @@ test: .venv/test  ## linters, unit tests, and the whole workflow at smoke scale
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not extended"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not extended"
 
 test-all: .venv/test  ## after `make test`: the slower tests, on a SLURM cluster and in conda environments of their own
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m extended

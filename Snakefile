@@ -49,6 +49,8 @@ include: "workflow/rules/review.smk"
 
 onstart:
     write_config()
+    if not workflow.local_exec:
+        machine.tell_why_jobs_wait(logger.warning)
 
 
 rule all:

@@ -4,4 +4,5 @@ PYPI_NAMES = {
     "cvxpy-base": "cvxpy",
     "matplotlib-base": "matplotlib",
     "pytorch": "torch",
+    "seaborn-base": "seaborn",
 }

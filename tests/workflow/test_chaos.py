@@ -1,7 +1,7 @@
 """Twelve kills, a full disk and a truncated state in one run of the workflow, which ends with the same bytes.
 
 The driver, a trainer, or both get SIGKILL at random moments of the training, counted in steps so that they do not
-depend on the machine's speed. After each, the commands of the README's section are given.
+depend on the machine's speed. After each, the commands of docs/running.md are given.
 """
 
 import errno
@@ -29,12 +29,12 @@ SAVE_EVERY = 100
 SETTINGS = ("--config", "scale=smoke", f"pretrain={{save_every: {SAVE_EVERY}}}")
 TIMEOUT = 1800  # seconds that anything may take
 SNAKEMAKE = (sys.executable, "-m", "snakemake")
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs/running.md"
 
 
 def documented_commands() -> list[list[str]]:
-    """What the README says to do after a kill: lists of arguments of `snakemake`. Here there are two cores."""
-    section = README.read_text().split("## When something was killed")[1]
+    """What the guide says to do after a kill: lists of arguments of `snakemake`. Here there are two cores."""
+    section = GUIDE.read_text(encoding="utf-8").split("## When something was killed")[1]
     block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1].replace("--cores 8", "--cores 2")
     commands = [shlex.split(line, comments=True) for line in block.splitlines()]
     assert [command[0] for command in commands] == ["snakemake"] * 2

@@ -17,7 +17,7 @@ WORKFLOW = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.getenv("PYTHONPATH")])]))
 
-from abrupt.config import guard, settings
+from abrupt.config import guard, machine, settings
 from abrupt.config.results import ANALYSIS_JOBS, Results, analysis_options, is_current
 from abrupt.config.settings import merged
 from abrupt.config.variants import variants
@@ -192,6 +192,7 @@ def figure_files(*targets):
     return expand(f"{FOLDER}/figures/{{figure}}.{{suffix}}", figure=figures, suffix=["pdf", "png", "csv"])
 
 
+machine.prepare(workflow)
 CHANGES, SET_BY_SCALE = apply_layers()
 check_config()
 FOLDER = f"results/{config['name']}"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,19 +37,6 @@ STEP_LOOKS = {
 VALUE_COLORS = "cividis"
 MAGNITUDE_COLORS = "magma_r"
 GREY = "0.45"
-# Ten colours that colour-blind readers can tell apart: seaborn's palette "colorblind".
-COLORBLIND_SAFE = (
-    "#0173b2",
-    "#de8f05",
-    "#029e73",
-    "#d55e00",
-    "#cc78bc",
-    "#ca9161",
-    "#fbafe4",
-    "#949494",
-    "#ece133",
-    "#56b4e9",
-)
 # A group of heads (abrupt.scores.heads.HEAD_GROUPS) -> the look of its heads.
 HEAD_GROUPS = {
     "same_row": {"color": "#0072B2", "marker": "s"},
@@ -59,6 +47,7 @@ HEAD_GROUPS = {
 }
 
 STYLE = {
+    **seaborn.axes_style("ticks"),
     "savefig.dpi": 300,
     "pdf.fonttype": 42,
     "font.family": "DejaVu Sans",
@@ -72,13 +61,8 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.labelcolor": ".15",
-    "text.color": ".15",
-    "xtick.color": ".15",
-    "ytick.color": ".15",
-    "patch.force_edgecolor": True,
-    "lines.solid_capstyle": "round",
+    "axes.edgecolor": "black",
+    "patch.edgecolor": "black",
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.0,
@@ -197,9 +181,8 @@ def shown_steps(table: pd.DataFrame) -> dict[int, str]:
 
 def category_color(number: int, count: int) -> tuple[float, ...]:
     """The colour of one of `count` categories: colour-blind safe ones if they are enough, else of a scale."""
-    if count <= len(COLORBLIND_SAFE):
-        return matplotlib.colors.to_rgb(COLORBLIND_SAFE[number])
-    return matplotlib.colormaps["viridis"]((number + 1) / (count + 1))
+    safe = seaborn.color_palette("colorblind")
+    return safe[number] if count <= len(safe) else matplotlib.colormaps["viridis"]((number + 1) / (count + 1))
 
 
 class Snapshot(NamedTuple):
