@@ -37,6 +37,7 @@ class Checkout:
         return self.snakemake("--config", "scale=smoke", "--", *arguments)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Where tests run side by side, one process has all that rest on the one complete run, so that it is made once."""
     for item in items:

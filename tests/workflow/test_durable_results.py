@@ -26,7 +26,7 @@ PRETRAINING = "results/smoke/pretrain/seed0"
 SHORTER = (
     "pretrain={steps: 3000, checkpoint_steps: [0, 1000, 3000]}",
     "attention={steps: [0, 3000]}",
-    "analyses={steps: [0, 3000], partners: {steps: [0, 3000]}}",
+    "analyses={steps: [0, 3000]}",
 )
 
 
@@ -363,7 +363,7 @@ SHORT = (
     "scale=smoke",
     "pretrain={steps: 600, checkpoint_steps: [0, 100, 600], save_every: 25}",
     "attention={steps: [0, 600]}",
-    "analyses={steps: [0, 600], interventions: {pre_shift_step: 100}, partners: {steps: [0, 600]}}",
+    "analyses={steps: [0, 600], interventions: {pre_shift_step: 100}}",
 )
 
 
