@@ -1,5 +1,7 @@
 """Every figure and table of the paper has a target of its name; `paper_figures` makes those of other runs too."""
 
+import zipfile
+
 import pandas as pd
 import pytest
 import yaml
@@ -77,3 +79,8 @@ def test_paper_figures_completes_on_top_of_the_default_run(smoke_run):
     unchanged = "width{hidden_size}_depth{num_hidden_layers}_heads{num_attention_heads}".format(**model)
     same = (results / f"runs/{unchanged}/seed0/training.csv").read_text(encoding="utf-8").splitlines()
     assert len(same) > 2 and same == main[: len(same)]
+    # The report has these figures too, once they are there.
+    assert smoke_run.snakemake("--report", "all.zip").returncode == 0
+    with zipfile.ZipFile(smoke_run.folder / "all.zip") as archive:
+        names = "\n".join(archive.namelist())
+    assert [figure for figure in FIGURES if f"{figure}.png" not in names] == []
