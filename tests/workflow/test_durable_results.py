@@ -147,7 +147,7 @@ def test_results_elsewhere_schedule_nothing_whatever_their_times(copy, new_check
 
 KNOBS = {
     "attention={matrices: 32}": {"attention", "head_scores", "measure_interventions", "claims"}
-    | readers_of("attention", "head_scores", "head_ablation"),
+    | readers_of("attention", "head_scores", "head_ablation", "activation_patching", "component_switching"),
     "components={steps: 1525}": {"component_run", "fig08_components", "claims"},
     "analyses={matrices: 64}": COMPLETION | {"measure_token_intervention"} | readers_of("token_intervention"),
 }

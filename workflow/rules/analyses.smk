@@ -10,12 +10,10 @@ for job, members in ANALYSIS_JOBS.items():
         name:
             f"measure_{job}"
         input:
-            weights=made(
-                [
-                    f"{FOLDER}/pretrain/seed{{seed}}/step{step}.safetensors"
-                    for step in analysis_options(config, members[0])["steps"]
-                ]
-            ),
+            weights=[
+                f"{FOLDER}/pretrain/seed{{seed}}/step{step}.safetensors"
+                for step in analysis_options(config, members[0])["steps"]
+            ],
             changed=changed(*(f"{FOLDER}/analyses/{analysis}/seed{{seed}}.csv" for analysis in members)),
         output:
             **{analysis: f"{FOLDER}/analyses/{analysis}/seed{{seed}}.csv" for analysis in members},

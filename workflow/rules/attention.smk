@@ -10,9 +10,7 @@ rule attention:
 
     # All steps in one job: a step takes less time than importing PyTorch.
     input:
-        weights=made(
-            [f"{FOLDER}/pretrain/seed{{seed}}/step{step}.safetensors" for step in config["attention"]["steps"]]
-        ),
+        weights=[f"{FOLDER}/pretrain/seed{{seed}}/step{step}.safetensors" for step in config["attention"]["steps"]],
         changed=changed(*(f"{FOLDER}/attention/seed{{seed}}/step{step}.h5" for step in config["attention"]["steps"])),
     output:
         ensure(
@@ -41,7 +39,7 @@ rule attention:
 rule head_scores:
     """The share of each head's attention on the same row, same column, itself, observed and masked entries."""
     input:
-        attention=made([f"{FOLDER}/attention/seed{{seed}}/step{step}.h5" for step in config["attention"]["steps"]]),
+        attention=[f"{FOLDER}/attention/seed{{seed}}/step{step}.h5" for step in config["attention"]["steps"]],
         changed=changed(f"{FOLDER}/attention/seed{{seed}}/head_scores.csv"),
     output:
         f"{FOLDER}/attention/seed{{seed}}/head_scores.csv",

@@ -18,7 +18,7 @@ sys.path.insert(0, str(WORKFLOW))
 os.environ.update(PYTHONPATH=os.pathsep.join([str(WORKFLOW), *filter(None, [os.getenv("PYTHONPATH")])]))
 
 from abrupt.config import guard, machine, settings
-from abrupt.config.results import ANALYSIS_JOBS, Results, analysis_options, is_current
+from abrupt.config.results import ANALYSIS_JOBS, Results, analysis_options, is_current, settle_times
 from abrupt.config.settings import merged
 from abrupt.config.variants import variants
 from abrupt.errors import InputError
@@ -89,6 +89,7 @@ def guard_trained_runs():
             stop(guard.refusal(runs, RESULTS, sys.argv[1:]))
         for note in guard.notes(RESULTS):
             logger.info(note)
+        settle_times(RESULTS, STARTED)
     except InputError as error:
         stop(error)
 
@@ -129,27 +130,6 @@ def mark():
         MARKED.append("results/.changed")
         write_atomically(MARKED[0], str(time.time_ns()).encode())
     return MARKED[0]
-
-
-def made(patterns):
-    """Input function that gives these files of other jobs, one or a list.
-
-    Those that are what they must be are `ancient`: their times say nothing, since results may have been copied or put
-    back. The others are about to be made again, and what depends on them with them.
-    """
-
-    def made_of(wildcards):
-        paths = [pattern.format(**wildcards) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
-        try:
-            files = [ancient(path) if is_current(path, RESULTS.digests[path]) else path for path in paths]
-            for path in filter(os.path.exists, paths):
-                if os.stat(path).st_mtime > time.time():  # of a clock that is ahead: Snakemake refuses that
-                    os.utime(path)
-        except InputError as error:
-            stop(error)
-        return files[0] if isinstance(patterns, str) else files
-
-    return made_of
 
 
 def identity(wildcards, output):

@@ -7,7 +7,7 @@ Needs: the weights at `pretrain.steps`. Gives: one loss curve for each component
 rule component_run:
     """Re-initialise one component of the pretrained model and train it alone, all else frozen."""
     input:
-        weights=made(f"{FOLDER}/pretrain/seed{{seed}}/step{config['pretrain']['steps']}.safetensors"),
+        weights=f"{FOLDER}/pretrain/seed{{seed}}/step{config['pretrain']['steps']}.safetensors",
         changed=changed(f"{FOLDER}/components/{{component}}/seed{{seed}}/training.csv"),
     output:
         training=f"{FOLDER}/components/{{component}}/seed{{seed}}/training.csv",

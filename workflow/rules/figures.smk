@@ -10,7 +10,7 @@ for figure, about in CATALOGUE.items():
         name:
             figure
         input:
-            **{name: made(files) for name, files in RESULTS.figure_inputs(about).items()},
+            **{name: files for name, files in RESULTS.figure_inputs(about).items()},
             changed=changed(*(f"{FOLDER}/figures/{figure}.{suffix}" for suffix in ("pdf", "png", "csv"))),
         output:
             pdf=f"{FOLDER}/figures/{figure}.pdf",

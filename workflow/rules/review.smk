@@ -8,7 +8,7 @@ as a page.
 rule claims:
     """Measure each of the paper's claims on this run and give a verdict by a criterion that is the same for every run."""
     input:
-        **{name: made(RESULTS.files(name)) for name in RESULTS.CLAIM_INPUTS},
+        **{name: RESULTS.files(name) for name in RESULTS.CLAIM_INPUTS},
         changed=changed(*(f"{FOLDER}/claims.{suffix}" for suffix in ("csv", "md", "html"))),
     output:
         csv=f"{FOLDER}/claims.csv",
@@ -42,7 +42,7 @@ rule claims:
 rule claims_of_runs:
     """Judge the claim about runs of their own (Figures 11 to 18): part of `paper_figures`, not of `all`."""
     input:
-        **{figure: made(f"{FOLDER}/figures/{figure}.csv") for figure in RESULTS.RUN_CLAIM_FIGURES},
+        **{figure: f"{FOLDER}/figures/{figure}.csv" for figure in RESULTS.RUN_CLAIM_FIGURES},
         changed=changed(*(f"{FOLDER}/claims_of_runs.{suffix}" for suffix in ("csv", "md", "html"))),
     output:
         csv=f"{FOLDER}/claims_of_runs.csv",

@@ -73,12 +73,10 @@ rule gpt_training:
 rule gpt_attention:
     """Average the decoder's attention weights over held-out matrices (paper, Figure 12)."""
     input:
-        weights=made(
-            [
-                f"{FOLDER}/gpt/seed{{seed}}/step{step}.safetensors"
-                for step in config["gpt"]["pretrain"]["checkpoint_steps"]
-            ]
-        ),
+        weights=[
+            f"{FOLDER}/gpt/seed{{seed}}/step{step}.safetensors"
+            for step in config["gpt"]["pretrain"]["checkpoint_steps"]
+        ],
         changed=changed(
             *(
                 f"{FOLDER}/gpt/seed{{seed}}/attention/step{step}.h5"

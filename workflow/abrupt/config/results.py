@@ -4,6 +4,7 @@
 schedule, jobs check by it what they read, and the guard compares it with what is on the disk.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -268,3 +269,23 @@ def is_current(path: str | Path, wanted: str) -> bool:
         return False
     path = Path(path)
     return path.suffix == WEIGHTS or record["files"].get(path.name) == file_digest(path)
+
+
+def settle_times(results: Results, now: float) -> None:
+    """Give all current files one time if one of them is older than a file that it was made from, or is of the future.
+
+    Snakemake makes a file again that is older than its inputs. Files that were copied, moved or unpacked may have any
+    times, and since each says what it is of, their times mean nothing.
+    """
+    times = {path: os.stat(path).st_mtime for path, wanted in results.digests.items() if is_current(path, wanted)}
+    newest: dict[str, float] = {}  # by what identifies the content
+    for path, time in times.items():
+        newest[results.digests[path]] = max(time, newest.get(results.digests[path], 0))
+    for path, time in times.items():
+        sources = chain.from_iterable(results.identities[path].get("inputs", {}).values())
+        if time > now or any(newest.get(source, 0) > time for source in sources):
+            break
+    else:
+        return
+    for path in times:
+        os.utime(path, (now, now))
