@@ -312,16 +312,16 @@ def test_a_lost_curve_a_forced_rule_and_another_length_train_nothing(copy):
     result = copy.snakemake("--config", "scale=smoke", "-R", "component_run", "--", "fig08_components")
     assert result.returncode == 0, result.stdout[-3000:]
     assert contents(copy.folder / "results/smoke") == before
-    plan = planned(copy, *SHORTER)
+    # Component runs start from the last weights, so those of a shorter run are others, under a name of their own.
+    plan = planned(copy, "name=shorter", *SHORTER)
     assert "Pretraining" in plan and "once more" not in plan
-    result = copy.snakemake("--config", "scale=smoke", *SHORTER, "--", f"{PRETRAINING}/training.csv")
+    target = "results/shorter/pretrain/seed0/training.csv"
+    result = copy.snakemake("--config", "scale=smoke", "name=shorter", *SHORTER, "--", target)
     assert result.returncode == 0, result.stdout[-3000:]
-    logs = [path.read_text(encoding="utf-8") for path in copy.folder.glob("results/smoke/logs/[pc]*/**/*.log")]
+    logs = [path.read_text(encoding="utf-8") for path in copy.folder.glob("results/s*/logs/[pc]*/**/*.log")]
     assert logs and not [log for log in logs if "steps/s" in log]
-    shorter = pd.read_csv(copy.folder / f"{PRETRAINING}/training.csv")
-    whole = before["pretrain/seed0/training.csv"].decode().splitlines()
-    assert shorter["step"].iloc[-1] == 3000
-    assert (copy.folder / f"{PRETRAINING}/training.csv").read_text(encoding="utf-8").splitlines() == whole[:121]
+    shorter = (copy.folder / target).read_text(encoding="utf-8").splitlines()
+    assert len(shorter) == 121 and shorter == before["pretrain/seed0/training.csv"].decode().splitlines()[:121]
 
 
 def test_a_checkpoint_that_was_never_kept_is_announced_with_its_cost(smoke_run):

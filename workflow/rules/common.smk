@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -89,7 +90,6 @@ def guard_trained_runs():
             stop(guard.refusal(runs, RESULTS, sys.argv[1:]))
         for note in guard.notes(RESULTS):
             logger.info(note)
-        settle_times(RESULTS, STARTED)
     except InputError as error:
         stop(error)
 
@@ -183,6 +183,8 @@ try:
 except InputError as error:
     stop(error)
 if workflow.is_main_process:
+    with suppress(InputError):  # of a file that cannot be opened; the guard says so
+        settle_times(RESULTS, STARTED)
     logger.info(
         f"Results: {FOLDER}/. Scale {config['scale']} sets {SET_BY_SCALE} keys of config.yaml, this call "
         f"{len(settings.flattened(CHANGES))} more; what they are merged to: {FOLDER}/config.yaml."
