@@ -82,8 +82,8 @@ class Driver:
         return until(ids, f"{number + 1} submissions in {self.output}")[0]
 
     def wait_for_save(self) -> None:
-        states = self.folder / "results/.state/smoke/pretrain/seed0"
-        until(lambda: list(states.glob("*/last.safetensors")), f"a trainer saves in {states}")
+        store = self.folder / "results/.store"
+        until(lambda: list(store.glob("*/last.safetensors")), f"a trainer saves in {store}")
 
     def logged(self, pattern: str) -> re.Match:
         """The match of `pattern` in the trainer's log, as soon as there is one."""
